@@ -1,0 +1,170 @@
+package guestagent
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	_ gopacket.PacketDataSource         = (*Source)(nil)
+	_ gopacket.ZeroCopyPacketDataSource = (*Source)(nil)
+	_ Device                            = (*Memory)(nil)
+	_ Device                            = (*afpacket)(nil)
+)
+
+// memoryPort is a port of an agent that has no host.
+func memoryPort(t *testing.T) (*Agent, *Port, *Memory) {
+	t.Helper()
+	a, err := Start(Config{Open: func() (io.ReadWriteCloser, error) { return nil, io.EOF }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	m := NewMemory("mem", 1, 1, 8)
+	port, err := a.OpenDevice(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, port, m
+}
+
+// A receiver that waits does not hold up the still point, and a packet that
+// arrives in the pause stays in the device until the gate opens.
+func TestWaitingReceiverParks(t *testing.T) {
+	a, port, m := memoryPort(t)
+	got := make(chan int, 1)
+	go func() {
+		packets := make([]*Packet, 4)
+		n, _ := port.RxWait(0, packets, -1)
+		port.Free(0, packets[:n])
+		got <- n
+	}()
+	a.gate.Close()
+	waitStill(t, a.gate)
+	m.Inject(0, []byte("one"))
+	m.Inject(0, []byte("two"))
+	select {
+	case n := <-got:
+		t.Fatalf("%d packets in the pause", n)
+	case <-time.After(20 * time.Millisecond): // nothing to wait for
+	}
+	if m.Waiting(0) != 2 || a.gate.Count() != (Count{}) {
+		t.Errorf("%d wait, %+v", m.Waiting(0), a.gate.Count())
+	}
+	a.gate.Open()
+	if n := <-got; n != 2 {
+		t.Errorf("%d packets after the pause", n)
+	}
+}
+
+func TestRxWaitTimesOut(t *testing.T) {
+	a, port, _ := memoryPort(t)
+	for range 2 { // with the gate open, then closed
+		if n, err := port.RxWait(0, make([]*Packet, 1), time.Millisecond); n != 0 || err != nil {
+			t.Error(n, err)
+		}
+		a.gate.Close()
+	}
+}
+
+func TestCloseEndsWaiting(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		a, port, _ := memoryPort(t)
+		if closed {
+			a.gate.Close()
+		}
+		ended := make(chan error, 1)
+		go func() { _, err := port.RxWait(0, make([]*Packet, 1), -1); ended <- err }()
+		port.Close()
+		if err := <-ended; !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestUnsentStaysHeld(t *testing.T) {
+	a, port, m := memoryPort(t)
+	for range 4 {
+		m.Inject(0, []byte("x"))
+	}
+	packets := make([]*Packet, 4)
+	port.RxBurst(0, packets)
+	m.Accept(1)
+	if n := port.TxBurst(0, packets); n != 1 || a.gate.Count().Held != 3 {
+		t.Errorf("%d sent, %+v", n, a.gate.Count())
+	}
+	port.Free(0, packets[1:])
+	if s := port.Stats(); s.Sent != 1 || s.Taken != 4 || s.Received != 4 || a.gate.Count() != (Count{}) {
+		t.Errorf("%+v, %+v", s, a.gate.Count())
+	}
+}
+
+func TestAllocAndDeriveAtClosedGate(t *testing.T) {
+	a, port, m := memoryPort(t)
+	m.Inject(0, []byte("request"))
+	packets := make([]*Packet, 1)
+	port.RxBurst(0, packets)
+	a.gate.Close()
+	if port.Alloc(0) != nil {
+		t.Error("a packet out of nothing at a closed gate")
+	}
+	answer := port.Derive(0, packets[0])
+	answer.Set([]byte("answer"))
+	port.Free(0, packets)
+	if c := a.gate.Count(); c.Held != 1 {
+		t.Errorf("%+v while the answer is held", c)
+	}
+	port.TxBurst(0, []*Packet{answer})
+	if sent := m.Sent(); len(sent) != 1 || string(sent[0]) != "answer" || a.gate.Count() != (Count{}) {
+		t.Errorf("%q, %+v", sent, a.gate.Count())
+	}
+}
+
+func TestSource(t *testing.T) {
+	a, port, m := memoryPort(t)
+	s := port.Source(0, 0)
+	m.Inject(0, []byte("first"))
+	data, ci, err := s.ReadPacketData()
+	if err != nil || string(data) != "first" || ci.Length != 5 || a.gate.Count().Held != 1 {
+		t.Fatalf("%q %+v %v, %+v", data, ci, err, a.gate.Count())
+	}
+	a.gate.Close()
+	if err := s.WritePacketData([]byte("answer")); err != nil { // as one is held
+		t.Fatal(err)
+	}
+	s.Release()
+	waitStill(t, a.gate)
+	wrote := make(chan error, 1)
+	go func() { wrote <- s.WritePacketData([]byte("own idea")) }()
+	select {
+	case <-wrote:
+		t.Error("wrote at a closed gate")
+	case <-time.After(10 * time.Millisecond): // nothing to wait for
+	}
+	a.gate.Open()
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	m.Inject(0, []byte("second"))
+	data, _, err = s.ZeroCopyReadPacketData()
+	if err != nil || string(data) != "second" || !s.Forward(port, 0) || s.Forward(port, 0) {
+		t.Errorf("%q, %v", data, err)
+	}
+	if err := s.WritePacketData(make([]byte, 1<<16)); err == nil {
+		t.Error("no error for a frame too long")
+	}
+	if sent := m.Sent(); len(sent) != 3 || a.gate.Count() != (Count{}) {
+		t.Errorf("%q, %+v", sent, a.gate.Count())
+	}
+	port.Close()
+	if _, _, err := s.ReadPacketData(); err != io.EOF {
+		t.Error(err)
+	}
+}
