@@ -1,0 +1,158 @@
+package pair
+
+import "fmt"
+
+// Machine holds the role. It is not safe for concurrent use.
+type Machine struct {
+	host, name string
+	role       Role
+	generation uint64
+	peer       string // primary: the standby; standby: the primary
+	claim      *Claim // unanswered, or to be asked again
+	asked      bool   // the claim is at the arbiter
+	gone       bool   // QEMU on this host has ended
+	effects    []Effect
+
+	primary primary
+	standby standby
+}
+
+// primary is what only the side that runs the machine keeps.
+type primary struct {
+	captured, acked uint64
+	lost            bool // the link ended while a pair claim was unanswered
+	ending          bool // an operator ends the protection
+	switching       bool
+	last            uint64 // the last epoch of a switch-over
+	handed          bool
+}
+
+// standby is what only the other side keeps.
+type standby struct {
+	stored  uint64
+	named   bool // the primary told the generation that names this host
+	decided bool // to claim: nothing is acknowledged any more
+	planned bool // by a switch-over
+}
+
+// New returns the role machine of a machine on a host.
+func New(host, machine string) *Machine {
+	return &Machine{host: host, name: machine, role: Unprotected}
+}
+
+// Role now.
+func (m *Machine) Role() Role { return m.role }
+
+// Generation that this host knows to stand at the arbiter.
+func (m *Machine) Generation() uint64 { return m.generation }
+
+// Step takes one event and returns what is to be done, in order. The slice is
+// valid until the next Step.
+func (m *Machine) Step(e Event) []Effect {
+	m.effects = m.effects[:0]
+	switch e := e.(type) {
+	case Granted:
+		m.granted(e)
+	case Denied:
+		m.denied(e)
+	case ArbiterSilent:
+		m.silent(e)
+	case RetryDue:
+		m.retry()
+	default:
+		if m.role == Standby || m.role == TakingOver || m.isStandbyEvent(e) {
+			m.stepStandby(e)
+		} else {
+			m.stepPrimary(e)
+		}
+	}
+	return m.effects
+}
+
+func (m *Machine) isStandbyEvent(e Event) bool {
+	_, ok := e.(BecomeStandby)
+	return ok
+}
+
+func (m *Machine) do(e ...Effect) { m.effects = append(m.effects, e...) }
+
+func (m *Machine) report(kind, format string, args ...any) {
+	m.do(Report{kind, fmt.Sprintf(format, args...)})
+}
+
+func (m *Machine) ask(c Claim) {
+	m.claim, m.asked = &c, true
+	m.do(c)
+}
+
+// granted: the arbiter names what was claimed.
+func (m *Machine) granted(e Granted) {
+	if m.claim == nil || !m.asked || e.Generation <= m.generation {
+		return
+	}
+	kind := m.claim.Kind
+	m.claim, m.asked, m.generation = nil, false, e.Generation
+	switch kind {
+	case ClaimPair:
+		m.paired()
+	case ClaimSolo:
+		m.alone()
+	case ClaimTakeover, ClaimHandover:
+		m.takeOver()
+	case ClaimReturn:
+		m.dropReplica("the machine was given back to host %s", m.peer)
+	}
+}
+
+// denied: another record stands. If it gives the voice to this host, an
+// earlier claim of ours won unseen.
+func (m *Machine) denied(e Denied) {
+	if m.claim == nil || !m.asked {
+		return
+	}
+	c := *m.claim
+	if e.Holder == m.host && e.Generation > c.Expect {
+		if c.Kind == ClaimSolo { // the record may name a standby: go on from it
+			c.Expect = e.Generation
+			m.ask(c)
+			return
+		}
+		m.granted(Granted{e.Generation})
+		return
+	}
+	m.claim, m.asked = nil, false
+	m.generation = max(m.generation, e.Generation)
+	if m.role == Standby || m.role == TakingOver {
+		m.dropReplica("host %q has the voice (generation %d)", e.Holder, e.Generation)
+		return
+	}
+	m.fence(fmt.Sprintf("host %q has the voice (generation %d)", e.Holder, e.Generation))
+}
+
+// silent: the arbiter could not be asked, and the claim may even have won.
+// Nothing changes until it answers.
+func (m *Machine) silent(e ArbiterSilent) {
+	if m.claim == nil || !m.asked {
+		return
+	}
+	m.asked = false
+	if m.claim.Kind == ClaimPair && m.primary.lost {
+		m.claim.Kind, m.claim.Standby = ClaimSolo, ""
+	}
+	m.report("arbiter", "the arbiter does not answer (%s); asking again", e.Why)
+	m.do(ScheduleRetry{})
+}
+
+func (m *Machine) retry() {
+	if m.claim != nil && !m.asked {
+		m.ask(*m.claim)
+	}
+}
+
+// fence ends this host's part as the primary: it has lost the voice.
+func (m *Machine) fence(why string) {
+	m.role = Fenced
+	m.claim, m.asked = nil, false
+	m.do(Silence{}, KillMachine{}, CloseLink{})
+	m.report("fenced", "%s", why)
+}

@@ -1,0 +1,122 @@
+package pair
+
+func (m *Machine) stepStandby(e Event) {
+	switch e := e.(type) {
+	case BecomeStandby:
+		m.become(e)
+	case RoleGranted:
+		if m.role == Standby && !m.standby.decided && e.Generation > m.generation {
+			m.generation, m.standby.named = e.Generation, true
+			m.report("standby", "this host may take over the machine from host %s", m.peer)
+		}
+	case EpochStored:
+		m.store(e)
+	case LinkLost:
+		m.decide(ClaimTakeover, "the primary on host "+m.peer+" is lost: "+e.Why)
+	case PeerMachineLost:
+		m.decide(ClaimTakeover, "QEMU on host "+m.peer+" is lost: "+e.Why)
+	case TakeoverAsked:
+		if m.standby.stored > 0 {
+			m.decide(ClaimTakeover, "an operator asked")
+		}
+	case HandedOver:
+		if e.Epoch == m.standby.stored {
+			m.standby.planned = true
+			m.decide(ClaimHandover, "host "+m.peer+" hands over")
+		}
+	case Running:
+		m.live()
+	case TakeoverFailed:
+		m.failed(e.Why)
+	case MachineLost:
+		m.gone = true
+		m.failed(e.Why)
+	case StandbyDropped:
+		if m.role == Standby && !m.standby.decided {
+			m.dropReplica("host %s ended the protection: %s", m.peer, e.Why)
+		}
+	}
+}
+
+func (m *Machine) become(e BecomeStandby) {
+	if m.role != Unprotected || m.peer != "" || m.claim != nil {
+		return
+	}
+	m.role, m.peer, m.generation, m.standby = Standby, e.Primary, e.Generation, standby{}
+}
+
+// store acknowledges an epoch that is held whole, unless this host has decided
+// to claim: then the primary must not commit any more.
+func (m *Machine) store(e EpochStored) {
+	if m.role != Standby || m.standby.decided || e.Epoch <= m.standby.stored {
+		return
+	}
+	m.standby.stored = e.Epoch
+	m.do(Ack{e.Epoch})
+}
+
+// decide claims the machine, once.
+func (m *Machine) decide(k Kind, why string) {
+	if m.role != Standby || m.standby.decided {
+		return
+	}
+	if m.standby.stored == 0 {
+		m.dropReplica("no whole epoch is held here: %s", why)
+		return
+	}
+	m.standby.decided = true
+	m.report("link-lost", "%s; claiming the machine", why)
+	m.ask(Claim{Kind: k, Expect: m.expected(), Voice: m.host})
+}
+
+// expected is the generation that names this host the standby. Before the
+// primary has told it, it can only be the one after its preparation.
+func (m *Machine) expected() uint64 {
+	if m.standby.named {
+		return m.generation
+	}
+	return m.generation + 1
+}
+
+func (m *Machine) takeOver() {
+	if m.gone {
+		m.failed("QEMU on this host has ended")
+		return
+	}
+	m.role = TakingOver
+	m.report("taking-over", "the arbiter granted generation %d; running from epoch %d", m.generation, m.standby.stored)
+	m.do(TakeOver{})
+}
+
+func (m *Machine) live() {
+	if m.role != TakingOver {
+		return
+	}
+	m.role, m.standby = Solo, standby{}
+	m.do(GoLive{})
+	m.report("solo", "the machine runs here alone (generation %d)", m.generation)
+}
+
+// failed: the waiting QEMU cannot run the machine. In a planned switch-over the
+// primary still has it, stopped, and gets its voice back.
+func (m *Machine) failed(why string) {
+	switch {
+	case m.claim != nil: // the answer comes first
+	case m.role == TakingOver && m.standby.planned:
+		m.report("error", "the takeover failed: %s; host %s gets the machine back", why, m.peer)
+		m.ask(Claim{Kind: ClaimReturn, Expect: m.generation, Voice: m.peer})
+	case m.role == TakingOver, m.role == Standby && m.standby.decided:
+		m.report("error", "the takeover failed: %s", why)
+		m.dropReplica("the machine is lost")
+	case m.role == Standby:
+		m.dropReplica("the waiting QEMU ended: %s", why)
+	}
+}
+
+// dropReplica ends this host's part as the standby.
+func (m *Machine) dropReplica(format string, args ...any) {
+	m.role = Fenced
+	m.claim, m.asked = nil, false
+	m.do(Silence{}, DropReplica{}, CloseLink{})
+	m.report("fenced", format, args...)
+}

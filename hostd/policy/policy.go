@@ -1,0 +1,88 @@
+// Package policy decides when a checkpoint is due. It is pure: the caller
+// brings the time.
+package policy
+
+import "time"
+
+// Policy of a machine's checkpoints.
+type Policy struct {
+	// Periodic takes a checkpoint every Interval; otherwise one is due as soon
+	// as output waits, and the last pause has paid for itself.
+	Periodic bool
+	Interval time.Duration
+	// MinEpoch and MaxEpoch bound the time from one resume to the next
+	// checkpoint.
+	MinEpoch, MaxEpoch time.Duration
+	// Overhead is the largest part of the time that pauses may take.
+	Overhead float64
+}
+
+// State is what the policy learns from checkpoint to checkpoint.
+type State struct {
+	began   time.Time     // of the last checkpoint
+	resumed time.Time     // the guest has run since
+	pause   time.Duration // learned cost of a pause
+	// Held: output waits for the next commit. Asked: an operator, or a planned
+	// switch-over, wants a checkpoint now.
+	Held, Asked bool
+}
+
+// weight of the newest pause in the learned cost: a single long one must not
+// stretch the next epochs much.
+const weight = 0.25
+
+// Paused notes a checkpoint that took from began to resumed.
+func (s State) Paused(began, resumed time.Time) State {
+	took := resumed.Sub(began)
+	if s.pause == 0 {
+		s.pause = took
+	} else {
+		s.pause += time.Duration(weight * float64(took-s.pause))
+	}
+	s.began, s.resumed, s.Held, s.Asked = began, resumed, false, false
+	return s
+}
+
+// Skipped notes an attempt that was given up: it has cost a pause too.
+func (s State) Skipped(began, now time.Time) State {
+	held := s.Held
+	s = s.Paused(began, now)
+	s.Held = held
+	return s
+}
+
+// Pause is the learned cost of a checkpoint.
+func (s State) Pause() time.Duration { return s.pause }
+
+// Next says whether a checkpoint is due and, if not, after which time at the
+// latest to ask again.
+func (p Policy) Next(s State, now time.Time) (due bool, wait time.Duration) {
+	if s.Asked {
+		return true, 0
+	}
+	at := p.earliest(s)
+	if !p.Periodic && !s.Held {
+		at = s.resumed.Add(p.MaxEpoch)
+	}
+	if wait = at.Sub(now); wait <= 0 {
+		return true, 0
+	}
+	return false, wait
+}
+
+// earliest time at which a checkpoint that is wanted may begin.
+func (p Policy) earliest(s State) time.Time {
+	if p.Periodic {
+		return later(s.began.Add(p.Interval), s.resumed.Add(p.MinEpoch))
+	}
+	// pause / (pause + run) <= overhead
+	run := time.Duration(float64(s.pause) * (1/p.Overhead - 1))
+	return s.resumed.Add(min(max(run, p.MinEpoch), max(p.MaxEpoch, p.MinEpoch)))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
