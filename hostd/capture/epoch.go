@@ -1,0 +1,164 @@
+package capture
+
+import (
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+)
+
+const (
+	pageSize   = 4096
+	batchPages = 256 // one MiB of pages: a frame on the wire
+)
+
+// Page names one page of a batch. A zero page has no data.
+type Page struct {
+	Block  int
+	Offset uint64
+	Zero   bool
+}
+
+// Batch is a run of pages in the order in which QEMU sent them. Data holds the
+// pages that are not zero, back to back.
+type Batch struct {
+	Pages []Page
+	Data  []byte
+}
+
+func (b *Batch) full() bool { return len(b.Pages) == cap(b.Pages) }
+
+func newBatch() *Batch {
+	return &Batch{Pages: make([]Page, 0, batchPages), Data: make([]byte, 0, batchPages*pageSize)}
+}
+
+func (b *Batch) page(block int, offset uint64) []byte {
+	b.Pages = append(b.Pages, Page{Block: block, Offset: offset})
+	n := len(b.Data)
+	b.Data = b.Data[:n+pageSize]
+	return b.Data[n:]
+}
+
+func (b *Batch) zero(block int, offset uint64) {
+	b.Pages = append(b.Pages, Page{Block: block, Offset: offset, Zero: true})
+}
+
+func (b *Batch) reset() { b.Pages, b.Data = b.Pages[:0], b.Data[:0] }
+
+// Epoch is what one checkpoint copied out of QEMU. Its memory is used again by
+// the next epoch that is copied into it.
+type Epoch struct {
+	Number uint64
+	Device []byte
+	Times  Times
+
+	batches   []*Batch
+	used      int
+	Pages     uint64
+	ZeroPages uint64
+}
+
+// Times are the steps of a checkpoint, as this host's monotonic clock saw them.
+type Times struct {
+	Reply, Stopped, Copied, Loaded, Resumed time.Time
+	// Pause is STOP to RESUME by QEMU's own clock; zero where it was not told.
+	Pause time.Duration
+}
+
+// Batches of the epoch, in order.
+func (e *Epoch) Batches() []*Batch { return e.batches[:e.used] }
+
+// Bytes of the pages that are not zero, and of the device state.
+func (e *Epoch) Bytes() uint64 {
+	return (e.Pages-e.ZeroPages)*pageSize + uint64(len(e.Device))
+}
+
+func (e *Epoch) reset(number uint64) {
+	for _, b := range e.Batches() {
+		b.reset()
+	}
+	e.Number, e.used, e.Pages, e.ZeroPages = number, 0, 0, 0
+	e.Device = e.Device[:0]
+	e.Times = Times{}
+}
+
+func (e *Epoch) batch() *Batch {
+	if e.used > 0 && !e.batches[e.used-1].full() {
+		return e.batches[e.used-1]
+	}
+	if e.used == len(e.batches) {
+		e.batches = append(e.batches, newBatch())
+	}
+	e.used++
+	return e.batches[e.used-1]
+}
+
+// The epoch is the sink of QEMU's stream.
+
+func (e *Epoch) Blocks([]colo.Block) error { return nil }
+
+func (e *Epoch) Page(block int, offset uint64) ([]byte, error) {
+	e.Pages++
+	return e.batch().page(block, offset), nil
+}
+
+func (e *Epoch) Zero(block int, offset uint64) error {
+	e.Pages++
+	e.ZeroPages++
+	e.batch().zero(block, offset)
+	return nil
+}
+
+// Seeder receives the first full copy.
+type Seeder interface {
+	// Blocks is called once, before any page.
+	Blocks(machine string, ram colo.Section, blocks []colo.Block) error
+	// Pages takes one batch, which it may not keep.
+	Pages(*Batch) error
+}
+
+// seeding batches the first copy and passes full batches on, so that its
+// memory does not grow with the guest's.
+type seeding struct {
+	to      Seeder
+	capture *Capture
+	batch   *Batch
+	pages   uint64
+	err     error
+}
+
+func (s *seeding) Blocks(blocks []colo.Block) error {
+	s.capture.blocks = append([]colo.Block(nil), blocks...)
+	return s.to.Blocks(s.capture.machine, s.capture.reader.Section(), blocks)
+}
+
+func (s *seeding) Page(block int, offset uint64) ([]byte, error) {
+	if err := s.flushFull(); err != nil {
+		return nil, err
+	}
+	s.pages++
+	return s.batch.page(block, offset), nil
+}
+
+func (s *seeding) Zero(block int, offset uint64) error {
+	if err := s.flushFull(); err != nil {
+		return err
+	}
+	s.pages++
+	s.batch.zero(block, offset)
+	return nil
+}
+
+// flushFull passes a full batch on before the next page, never before the
+// last page's bytes have been read into it.
+func (s *seeding) flushFull() error {
+	if !s.batch.full() {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *seeding) flush() error {
+	err := s.to.Pages(s.batch)
+	s.batch.reset()
+	return err
+}

@@ -1,0 +1,6 @@
+//go:build !faults
+
+package fault
+
+// FromEnvironment returns no hook: this build has no faults.
+func FromEnvironment() (Hook, error) { return None, nil }

@@ -1,0 +1,192 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Port names the two ends of one wire.
+type Port struct {
+	Name   string
+	Tap    string
+	Uplink string
+	MAC    [6]byte
+	// Addresses are the guest's, as far as its specification tells them.
+	Addresses []netip.Addr
+}
+
+// Options of a Gate.
+type Options struct {
+	Ports []Port
+	// HeldOutput and HeldInput bound what waits, in bytes; beyond them frames
+	// are dropped and counted, as a full queue of a network card would.
+	HeldOutput, HeldInput int
+	Log                   hclog.Logger
+}
+
+type outputMode int
+
+const (
+	silent outputMode = iota
+	passing
+	holding
+)
+
+type inputMode int
+
+const (
+	dropping inputMode = iota
+	waiting
+	open
+	diverting
+)
+
+// Gate is the wire of one machine. It starts silent: nothing leaves, what
+// arrives is dropped. All methods may be called concurrently.
+type Gate struct {
+	log   hclog.Logger
+	ports []*port
+	limit struct{ output, input int }
+	held  chan struct{}
+	stats counters
+	wg    sync.WaitGroup
+
+	out struct {
+		sync.Mutex
+		mode  outputMode
+		ended bool // Silence is for ever
+		open  *Output
+		cut   []*Output // closed epochs that wait for their commit, oldest first
+		free  []*Output
+		bytes int
+	}
+	in struct {
+		sync.Mutex
+		mode   inputMode
+		queue  queue
+		divert func(Frame)
+	}
+}
+
+type port struct {
+	Port
+	tap, uplink *socket
+	fromTap     []byte
+	fromUplink  []byte
+	learned     addressBook
+}
+
+type counters struct {
+	released, outputDropped, resent     atomic.Uint64
+	delivered, inputDropped, sendErrors atomic.Uint64
+}
+
+// Stats counts frames since the gate was opened.
+type Stats struct {
+	HeldFrames, HeldBytes        int
+	Released, Dropped, Resent    uint64
+	InputHeld                    int
+	InputDelivered, InputDropped uint64
+	SendErrors                   uint64
+}
+
+// Open binds the ports' taps and uplinks. It starts two goroutines per port,
+// which Close ends and waits for.
+func Open(o Options) (*Gate, error) {
+	g := &Gate{log: o.Log, held: make(chan struct{}, 1)}
+	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
+	g.out.open = &Output{}
+	for _, p := range o.Ports {
+		opened, err := openPort(p)
+		if err != nil {
+			g.Close()
+			return nil, fmt.Errorf("open port %s: %w", p.Name, err)
+		}
+		g.ports = append(g.ports, opened)
+	}
+	for i := range g.ports {
+		g.wg.Add(2)
+		go g.pump(g.ports[i].tap, func(fd int) error { return g.drainTap(i, fd) })
+		go g.pump(g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
+	}
+	return g, nil
+}
+
+func openPort(p Port) (*port, error) {
+	tap, err := openSocket(p.Tap)
+	if err != nil {
+		return nil, err
+	}
+	uplink, err := openSocket(p.Uplink)
+	if err != nil {
+		tap.close()
+		return nil, err
+	}
+	opened := &port{Port: p, tap: tap, uplink: uplink,
+		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
+	for _, a := range p.Addresses {
+		opened.learned.add(a)
+	}
+	return opened, nil
+}
+
+// Close silences the machine and waits for the gate's goroutines.
+func (g *Gate) Close() {
+	g.Silence()
+	g.DropInput()
+	for _, p := range g.ports {
+		p.tap.close()
+		p.uplink.close()
+	}
+	g.wg.Wait()
+}
+
+// pump calls drain whenever the socket is readable, until it is closed.
+func (g *Gate) pump(s *socket, drain func(fd int) error) {
+	defer g.wg.Done()
+	for {
+		var failed error
+		err := s.raw.Read(func(fd uintptr) bool {
+			failed = drain(int(fd))
+			return failed != nil
+		})
+		if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				g.log.Error("packet socket ended", "interface", s.name, "error", err)
+			}
+			return
+		}
+		g.log.Error("port stops: its interface is gone", "interface", s.name, "error", failed)
+		return
+	}
+}
+
+// Held signals that output began to wait in the open epoch. One signal may
+// stand for many frames.
+func (g *Gate) Held() <-chan struct{} { return g.held }
+
+// Stats may be called at any time.
+func (g *Gate) Stats() Stats {
+	s := Stats{
+		Released: g.stats.released.Load(), Dropped: g.stats.outputDropped.Load(), Resent: g.stats.resent.Load(),
+		InputDelivered: g.stats.delivered.Load(), InputDropped: g.stats.inputDropped.Load(),
+		SendErrors: g.stats.sendErrors.Load(),
+	}
+	g.out.Lock()
+	s.HeldBytes = g.out.bytes
+	s.HeldFrames = g.out.open.Len()
+	for _, o := range g.out.cut {
+		s.HeldFrames += o.Len()
+	}
+	g.out.Unlock()
+	g.in.Lock()
+	s.InputHeld = g.in.queue.len()
+	g.in.Unlock()
+	return s
+}

@@ -1,0 +1,313 @@
+package gate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/vishvananda/netlink"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+var (
+	guestMAC = [6]byte{0x52, 0x54, 0, 1, 2, 3}
+	peerMAC  = [6]byte{0x52, 0x54, 0, 9, 9, 9}
+)
+
+// wire is a gate in a network namespace of its own. The far ends of its two
+// interfaces are the guest and the network.
+type wire struct {
+	*Gate
+	guest, network *socket
+}
+
+func newWire(t *testing.T, o Options) *wire {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	// The thread is thrown away with its namespace when the test ends.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	for _, pair := range [][2]string{{"tap", "guest"}, {"uplink", "network"}} {
+		makeVeth(t, pair[0], pair[1])
+	}
+	o.Ports = []Port{{Name: "in", Tap: "tap", Uplink: "uplink", MAC: guestMAC}}
+	if o.HeldOutput == 0 {
+		o.HeldOutput, o.HeldInput = 1<<20, 1<<20
+	}
+	o.Log = hclog.NewNullLogger()
+	g, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{Gate: g, guest: endpoint(t, "guest"), network: endpoint(t, "network")}
+	t.Cleanup(func() {
+		g.Close()
+		w.guest.close()
+		w.network.close()
+		goleak.VerifyNone(t)
+	})
+	return w
+}
+
+func makeVeth(t *testing.T, a, b string) {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = a
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: b}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{a, b} {
+		os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetUp(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func endpoint(t *testing.T, name string) *socket {
+	t.Helper()
+	s, err := openSocket(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// frame is a numbered frame of an ethertype that nobody else uses.
+func frame(from [6]byte, n int) []byte {
+	b := make([]byte, vnetHeader, 80)
+	b = append(b, peerMAC[:]...)
+	b = append(b, from[:]...)
+	b = append(b, 0x88, 0xb5)
+	return append(b, fmt.Sprintf("frame %04d padded to a decent length........", n)...)
+}
+
+func (w *wire) send(t *testing.T, s *socket, from [6]byte, first, last int) {
+	t.Helper()
+	for n := first; n <= last; n++ {
+		if err := s.send(frame(from, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// expect reads the frames first to last, in order and nothing between them.
+func (w *wire) expect(t *testing.T, s *socket, first, last int) {
+	t.Helper()
+	for n := first; n <= last; n++ {
+		got := readFrame(t, s, 5*time.Second)
+		if got == nil {
+			t.Fatalf("frame %d did not arrive", n)
+		}
+		if want := fmt.Sprintf("frame %04d", n); !bytes.Contains(got, []byte(want)) {
+			t.Fatalf("got %q, want %s", got[24:], want)
+		}
+	}
+}
+
+// expectNothing proves silence by order: a marker sent after all else on the
+// same interface is the next frame to arrive.
+func (w *wire) expectNothing(t *testing.T, s *socket, through string) {
+	t.Helper()
+	marker := endpoint(t, through)
+	defer marker.close()
+	if err := marker.send(frame(peerMAC, 9999)); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(t, s, 9999, 9999)
+}
+
+func readFrame(t *testing.T, s *socket, limit time.Duration) []byte {
+	t.Helper()
+	s.file.SetReadDeadline(time.Now().Add(limit))
+	b := make([]byte, 2048)
+	for {
+		var got []byte
+		err := s.raw.Read(func(fd uintptr) bool {
+			n, again, _ := s.receive(int(fd), b)
+			got = b[:n]
+			return !again
+		})
+		if err != nil {
+			return nil
+		}
+		if len(got) > vnetHeader+ethernetHead && binary.BigEndian.Uint16(got[vnetHeader+12:]) == 0x88b5 {
+			return got
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not happen: %s", what)
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestSilentUntilTold(t *testing.T) {
+	w := newWire(t, Options{})
+	w.send(t, w.guest, guestMAC, 1, 5)
+	eventually(t, "output dropped", func() bool { return w.Stats().Dropped >= 5 })
+	w.expectNothing(t, w.network, "uplink")
+	w.Pass()
+	w.send(t, w.guest, guestMAC, 6, 9)
+	w.expect(t, w.network, 6, 9)
+}
+
+func TestOutputWaitsForItsEpoch(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Hold()
+	w.send(t, w.guest, guestMAC, 1, 3)
+	if n := w.Cut(1).Len(); n != 3 {
+		t.Fatalf("epoch 1 has %d frames, want 3: the cut must drain the tap", n)
+	}
+	w.send(t, w.guest, guestMAC, 4, 6)
+	w.Cut(2)
+	w.send(t, w.guest, guestMAC, 7, 7)
+	w.expectNothing(t, w.network, "uplink")
+	if n := w.Release(1); n != 3 {
+		t.Fatalf("released %d frames, want 3", n)
+	}
+	w.expect(t, w.network, 1, 3)
+	w.expectNothing(t, w.network, "uplink")
+	w.Release(2)
+	w.expect(t, w.network, 4, 6)
+	w.expectNothing(t, w.network, "uplink")
+	w.Pass()
+	w.expect(t, w.network, 7, 7)
+}
+
+func TestFirstCutBeginsToHold(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Pass()
+	w.send(t, w.guest, guestMAC, 1, 2)
+	w.expect(t, w.network, 1, 2)
+	w.Cut(1)
+	w.send(t, w.guest, guestMAC, 3, 3)
+	eventually(t, "output held", func() bool { return w.Stats().HeldFrames == 1 })
+	w.expectNothing(t, w.network, "uplink")
+}
+
+func TestSilenceIsForEver(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Hold()
+	w.send(t, w.guest, guestMAC, 1, 2)
+	w.Cut(1)
+	w.Silence()
+	w.Release(1)
+	w.Pass()
+	w.Hold()
+	w.send(t, w.guest, guestMAC, 3, 4)
+	eventually(t, "output dropped", func() bool { return w.Stats().Dropped >= 2 })
+	if err := w.Announce(); err != nil {
+		t.Fatal(err)
+	}
+	w.expectNothing(t, w.network, "uplink")
+}
+
+func TestArrivingFramesWait(t *testing.T) {
+	w := newWire(t, Options{})
+	w.send(t, w.network, peerMAC, 1, 2)
+	eventually(t, "input dropped", func() bool { return w.Stats().InputDropped >= 2 })
+	w.HoldInput()
+	w.send(t, w.network, peerMAC, 3, 6)
+	eventually(t, "input held", func() bool { return w.Stats().InputHeld == 4 })
+	w.expectNothing(t, w.guest, "tap")
+	w.OpenInput()
+	w.send(t, w.network, peerMAC, 7, 8)
+	w.expect(t, w.guest, 3, 8)
+}
+
+func TestHeldOutputIsBounded(t *testing.T) {
+	size := len(frame(guestMAC, 1))
+	w := newWire(t, Options{HeldOutput: 3 * size, HeldInput: 2 * size})
+	w.Hold()
+	w.HoldInput()
+	w.send(t, w.guest, guestMAC, 1, 5)
+	w.send(t, w.network, peerMAC, 1, 5)
+	eventually(t, "the bounds hold", func() bool {
+		s := w.Stats()
+		return s.HeldFrames == 3 && s.Dropped == 2 && s.InputHeld == 2 && s.InputDropped == 3
+	})
+	w.Cut(1)
+	w.Release(1)
+	w.expect(t, w.network, 1, 3)
+	if s := w.Stats(); s.HeldBytes != 0 {
+		t.Fatalf("%d bytes are still accounted as held", s.HeldBytes)
+	}
+}
+
+func TestVLANTagSurvives(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Pass()
+	f := frame(guestMAC, 1)
+	tagged := append([]byte(nil), f[:vnetHeader+12]...)
+	tagged = append(tagged, 0x81, 0x00, 0x20, 0x2a)
+	tagged = append(tagged, f[vnetHeader+12:]...)
+	if err := w.guest.send(tagged); err != nil {
+		t.Fatal(err)
+	}
+	w.network.file.SetReadDeadline(time.Now().Add(5 * time.Second))
+	b := make([]byte, 2048)
+	var got []byte
+	w.network.raw.Read(func(fd uintptr) bool {
+		n, again, _ := w.network.receive(int(fd), b)
+		got = b[:n]
+		return !again
+	})
+	if !bytes.Equal(got[vnetHeader:], tagged[vnetHeader:]) {
+		t.Fatalf("got  %x\nwant %x", got, tagged)
+	}
+}
+
+func TestLearnsAndAnnouncesAddresses(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Pass()
+	arp, err := gratuitousARP(guestMAC, netip.MustParseAddr("10.1.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	na, err := neighbourAdvertisement(guestMAC, netip.MustParseAddr("fd00::1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range [][]byte{arp, na} {
+		if err := w.guest.send(append(make([]byte, vnetHeader), f...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both addresses learned", func() bool { return len(w.Addresses()) == 2 })
+}
+
+func TestAnnouncementFrames(t *testing.T) {
+	unknown, err := announcements(guestMAC, nil)
+	if err != nil || len(unknown) != 1 || binary.BigEndian.Uint16(unknown[0][12:]) != 0x8035 {
+		t.Fatalf("want one RARP frame, got %x (%v)", unknown, err)
+	}
+	known, err := announcements(guestMAC, []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00::1")})
+	if err != nil || len(known) != 2 {
+		t.Fatalf("want two frames, got %d (%v)", len(known), err)
+	}
+	if known[1][54] != 136 || known[1][58]&0x20 == 0 {
+		t.Fatalf("want an overriding neighbour advertisement, got %x", known[1])
+	}
+}

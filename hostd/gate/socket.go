@@ -1,0 +1,181 @@
+package gate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	vnetHeader    = 10      // struct virtio_net_hdr, linux/virtio_net.h
+	maxFrame      = 1 << 17 // a TSO frame of 64 KiB with its headers, and room
+	ethernetHead  = 14
+	vlanTag       = 4
+	socketBuffer  = 8 << 20
+	writePatience = 50 * time.Millisecond
+)
+
+// socket is a raw packet socket bound to one interface. Frames pass with
+// their virtio header, so checksum and segmentation offloads survive.
+type socket struct {
+	name string
+	file *os.File
+	raw  syscall.RawConn
+	oob  []byte
+}
+
+func openSocket(ifname string) (*socket, error) {
+	s, err := bindSocket(ifname)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket on interface %s: %w", ifname, err)
+	}
+	return s, nil
+}
+
+func bindSocket(ifname string) (*socket, error) {
+	ifi, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return nil, err
+	}
+	// Protocol 0 keeps the socket deaf until it is bound to its interface.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(fd, ifi.Index); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "packet:"+ifname)
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &socket{name: ifname, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}, nil
+}
+
+func configure(fd, ifindex int) error {
+	for _, o := range []struct {
+		name       string
+		level, opt int
+		value      int
+		optional   bool
+	}{
+		{"PACKET_VNET_HDR", unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1, false},
+		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1, false},
+		{"PACKET_AUXDATA", unix.SOL_PACKET, unix.PACKET_AUXDATA, 1, false},
+		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer, true},
+		{"SO_SNDBUFFORCE", unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer, true},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil && !o.optional {
+			return fmt.Errorf("set %s: %w", o.name, err)
+		}
+	}
+	// The guest's MAC is not the interface's: see every frame.
+	mreq := unix.PacketMreq{Ifindex: int32(ifindex), Type: unix.PACKET_MR_PROMISC}
+	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
+		return fmt.Errorf("set promiscuous mode: %w", err)
+	}
+	all := binary.BigEndian.Uint16([]byte{unix.ETH_P_ALL & 0xff, unix.ETH_P_ALL >> 8})
+	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex})
+}
+
+// receive reads one frame, virtio header first, into b. It reports again when
+// nothing is readable.
+func (s *socket) receive(fd int, b []byte) (n int, again bool, err error) {
+	n, oobn, _, _, err := unix.Recvmsg(fd, b[:len(b)-vlanTag], s.oob, unix.MSG_DONTWAIT)
+	switch err {
+	case nil:
+	case unix.EAGAIN, unix.EINTR:
+		return 0, true, nil
+	case unix.ENETDOWN: // reported once when the interface goes down
+		return 0, true, nil
+	case unix.EINVAL: // a frame whose offload the header cannot tell: not ours to carry
+		return 0, false, nil
+	default:
+		return 0, false, fmt.Errorf("read from interface %s: %w", s.name, err)
+	}
+	if tci, tpid, tagged := vlan(s.oob[:oobn]); tagged && n >= vnetHeader+ethernetHead {
+		n = insertVLAN(b, n, tci, tpid)
+	}
+	return n, false, nil
+}
+
+// vlan finds the tag that the kernel stripped (struct tpacket_auxdata,
+// linux/if_packet.h).
+func vlan(oob []byte) (tci, tpid uint16, tagged bool) {
+	const statusOffset, tciOffset, tpidOffset = 0, 16, 18
+	header := unix.CmsgLen(0)
+	if len(oob) < header+20 {
+		return 0, 0, false
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	if h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
+		return 0, 0, false
+	}
+	aux := oob[header:]
+	status := binary.NativeEndian.Uint32(aux[statusOffset:])
+	if status&unix.TP_STATUS_VLAN_VALID == 0 {
+		return 0, 0, false
+	}
+	tpid = unix.ETH_P_8021Q
+	if status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
+		tpid = binary.NativeEndian.Uint16(aux[tpidOffset:])
+	}
+	return binary.NativeEndian.Uint16(aux[tciOffset:]), tpid, true
+}
+
+// insertVLAN puts a stripped tag back behind the MAC addresses and moves the
+// offsets of the virtio header along.
+func insertVLAN(b []byte, n int, tci, tpid uint16) int {
+	at := vnetHeader + 12
+	copy(b[at+vlanTag:n+vlanTag], b[at:n])
+	binary.BigEndian.PutUint16(b[at:], tpid)
+	binary.BigEndian.PutUint16(b[at+2:], tci)
+	const flags, headerLen, checksumStart = 0, 2, 6
+	if l := binary.NativeEndian.Uint16(b[headerLen:]); l != 0 {
+		binary.NativeEndian.PutUint16(b[headerLen:], l+vlanTag)
+	}
+	if b[flags]&1 != 0 { // VIRTIO_NET_HDR_F_NEEDS_CSUM
+		start := binary.NativeEndian.Uint16(b[checksumStart:])
+		binary.NativeEndian.PutUint16(b[checksumStart:], start+vlanTag)
+	}
+	return n + vlanTag
+}
+
+// send writes one frame with its virtio header. A full transmit queue is
+// waited for, but not for long: a dead uplink must not stop the daemon.
+func (s *socket) send(frame []byte) error {
+	var result error
+	deadline := time.Time{}
+	err := s.raw.Control(func(fd uintptr) {
+		for {
+			_, result = unix.Write(int(fd), frame)
+			if result != unix.EAGAIN && result != unix.ENOBUFS && result != unix.EINTR {
+				return
+			}
+			if deadline.IsZero() {
+				deadline = time.Now().Add(writePatience)
+			} else if time.Now().After(deadline) {
+				return
+			}
+			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
+		}
+	})
+	if err == nil {
+		err = result
+	}
+	if err != nil {
+		return fmt.Errorf("write to interface %s: %w", s.name, err)
+	}
+	return nil
+}
+
+func (s *socket) close() { s.file.Close() }

@@ -1,0 +1,163 @@
+// Package link carries the replica protocol between two hosts over one
+// connection. It tells as soon as the other side is gone: by the end of the
+// connection, or by a silence longer than the detection limit.
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// ErrSilent ends a link whose peer sent nothing for the detection limit.
+var ErrSilent = errors.New("the peer was silent for longer than the detection limit")
+
+// Options of a Link.
+type Options struct {
+	// Heartbeat is the interval at which this side makes itself heard, Limit
+	// the silence of the peer after which the link is given up.
+	Heartbeat, Limit time.Duration
+	Log              hclog.Logger
+}
+
+// Link is one end of a connection between two hosts.
+type Link struct {
+	conn  net.Conn
+	o     Options
+	heard atomic.Int64 // time since start, in nanoseconds, of the last byte read
+	start time.Time
+
+	send struct {
+		sync.Mutex
+		w *replica.Writer
+	}
+	r *replica.Reader
+
+	closing sync.Once
+	closed  chan struct{}
+	cause   error
+}
+
+// Dial connects to a peer's replica port.
+func Dial(ctx context.Context, address string, o Options) (*Link, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the standby at %s: %w", address, err)
+	}
+	return New(conn, o), nil
+}
+
+// New makes a link of an established connection, which it owns from now on.
+func New(conn net.Conn, o Options) *Link {
+	l := &Link{conn: conn, o: o, start: time.Now(), closed: make(chan struct{})}
+	l.send.w = replica.NewWriter(conn)
+	l.r = replica.NewReader(listener{l})
+	return l
+}
+
+// listener notes when the peer was last heard, byte by byte: a large frame on
+// a slow network is no silence.
+type listener struct{ l *Link }
+
+func (h listener) Read(b []byte) (int, error) {
+	n, err := h.l.conn.Read(b)
+	if n > 0 {
+		h.l.heard.Store(int64(time.Since(h.l.start)))
+	}
+	return n, err
+}
+
+// Peer is the other side's network address.
+func (l *Link) Peer() string { return l.conn.RemoteAddr().String() }
+
+// Send writes one frame. It blocks while the peer does not read: that is the
+// back-pressure. It may be called concurrently; a failed send ends the link.
+func (l *Link) Send(h replica.Header, parts ...[]byte) error {
+	l.send.Lock()
+	defer l.send.Unlock()
+	if err := l.send.w.Write(h, parts...); err != nil {
+		l.Close(err)
+		return fmt.Errorf("send to %s: %w", l.Peer(), l.why(err))
+	}
+	return nil
+}
+
+// Receive returns the next frame that is not a heartbeat. The payload is valid
+// until the next call. Only one goroutine may receive.
+func (l *Link) Receive() (replica.Header, []byte, error) {
+	for {
+		h, payload, err := l.r.Next()
+		if err != nil {
+			l.Close(err)
+			return h, nil, fmt.Errorf("receive from %s: %w", l.Peer(), l.why(err))
+		}
+		if h.Type != replica.TypeHeartbeat {
+			return h, payload, nil
+		}
+	}
+}
+
+// Watch sends heartbeats and ends the link when the peer falls silent. It
+// returns when the link or the context has ended.
+func (l *Link) Watch(ctx context.Context) {
+	l.heard.Store(int64(time.Since(l.start)))
+	tick := time.NewTicker(l.o.Heartbeat)
+	defer tick.Stop()
+	for seq := uint64(1); ; seq++ {
+		select {
+		case <-ctx.Done():
+			l.Close(ctx.Err())
+			return
+		case <-l.closed:
+			return
+		case <-tick.C:
+		}
+		if silence := time.Since(l.start) - time.Duration(l.heard.Load()); silence > l.o.Limit {
+			l.o.Log.Warn("peer silent", "peer", l.Peer(), "silence", silence, "limit", l.o.Limit)
+			l.Close(ErrSilent)
+			return
+		}
+		l.beat(seq)
+	}
+}
+
+// beat sends a heartbeat unless a frame is being sent, which says as much.
+func (l *Link) beat(seq uint64) {
+	if !l.send.TryLock() {
+		return
+	}
+	defer l.send.Unlock()
+	b := replica.Heartbeat{Seq: seq, SentNanos: time.Now().UnixNano()}.Append(nil)
+	if err := l.send.w.Write(replica.Header{Type: replica.TypeHeartbeat}, b); err != nil {
+		l.Close(err)
+	}
+}
+
+// Close ends the link; the first cause given is the one that both Send and
+// Receive report.
+func (l *Link) Close(cause error) {
+	l.closing.Do(func() {
+		l.cause = cause
+		close(l.closed)
+		l.conn.Close()
+	})
+}
+
+// Done is closed when the link has ended.
+func (l *Link) Done() <-chan struct{} { return l.closed }
+
+func (l *Link) why(err error) error {
+	<-l.closed
+	if l.cause != nil {
+		return l.cause
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+func options() Options {
+	return Options{Heartbeat: 5 * time.Millisecond, Limit: 2 * time.Second, Log: hclog.NewNullLogger()}
+}
+
+// ends are two links joined by a TCP connection on loopback.
+func ends(t *testing.T, a, b Options) (*Link, *Link) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialed, err := Dial(context.Background(), l.Addr().String(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := New(conn, b)
+	t.Cleanup(func() {
+		dialed.Close(nil)
+		accepted.Close(nil)
+		goleak.VerifyNone(t)
+	})
+	return dialed, accepted
+}
+
+func TestFramesPassAndHeartbeatsDoNot(t *testing.T) {
+	a, b := ends(t, options(), options())
+	ctx, cancel := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() { a.Watch(ctx); close(watched) }()
+	for epoch := uint64(1); epoch <= 20; epoch++ {
+		if err := a.Send(replica.Header{Type: replica.TypeAck, Epoch: epoch}); err != nil {
+			t.Fatal(err)
+		}
+		h, _, err := b.Receive()
+		if err != nil || h.Type != replica.TypeAck || h.Epoch != epoch {
+			t.Fatalf("got %v epoch %d, %v", h.Type, h.Epoch, err)
+		}
+	}
+	cancel()
+	<-watched
+}
+
+func TestSilentPeerIsGivenUp(t *testing.T) {
+	o := options()
+	o.Limit = 50 * time.Millisecond
+	a, b := ends(t, o, options())
+	a.Watch(context.Background()) // b says nothing
+	if _, _, err := a.Receive(); !errors.Is(err, ErrSilent) {
+		t.Fatalf("got %v, want %v", err, ErrSilent)
+	}
+	if err := a.Send(replica.Header{Type: replica.TypeAck}); !errors.Is(err, ErrSilent) {
+		t.Fatalf("got %v, want %v", err, ErrSilent)
+	}
+	for { // the other side sees the end at once, after the heartbeats
+		if _, _, err := b.Receive(); err != nil {
+			return
+		}
+	}
+}
+
+func TestBeatingPeerIsKept(t *testing.T) {
+	o := options()
+	o.Limit = 500 * time.Millisecond
+	a, b := ends(t, o, o)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*o.Limit)
+	defer cancel()
+	done := make(chan error, 4)
+	for _, l := range []*Link{a, b} {
+		go func() { l.Watch(ctx); done <- nil }()
+		go func() { _, _, err := l.Receive(); done <- err }()
+	}
+	for range 4 {
+		if err := <-done; errors.Is(err, ErrSilent) {
+			t.Fatal("a peer that sends heartbeats was given up")
+		}
+	}
+}
+
+func TestGarbageEndsTheLink(t *testing.T) {
+	a, b := ends(t, options(), options())
+	if _, err := a.conn.Write([]byte("GET / HTTP/1.1\r\nHost: nobody, and some more to fill a header\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Receive(); !errors.Is(err, replica.ErrMalformed) {
+		t.Fatalf("got %v, want %v", err, replica.ErrMalformed)
+	}
+	<-b.Done()
+}
+
+func TestSendBlocksWhileThePeerDoesNotRead(t *testing.T) {
+	a, b := ends(t, options(), options())
+	payload := make([]byte, 1<<20)
+	sent := make(chan int)
+	go func() {
+		n := 0
+		for ; n < 64; n++ {
+			if a.Send(replica.Header{Type: replica.TypeDevice}, payload) != nil {
+				break
+			}
+		}
+		sent <- n
+	}()
+	for range 8 {
+		if _, _, err := b.Receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case n := <-sent:
+		t.Fatalf("%d MiB were taken although 8 were read: there is no back-pressure", n)
+	default:
+	}
+	a.Close(errors.New("enough"))
+	if n := <-sent; n >= 64 {
+		t.Fatal("a closed link takes frames")
+	}
+}

@@ -1,0 +1,227 @@
+// Package machine runs one QEMU process: its command line, its taps, its RAM
+// file, its monitor and its end. The process is in a session of its own and
+// outlives the daemon.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/qmp"
+)
+
+// Options of a Machine.
+type Options struct {
+	Spec   spec.Machine
+	Binary string
+	// Accel is kvm or tcg.
+	Accel     string
+	ExtraArgs []string
+	// RunDir holds sockets, RAMDir the RAM file, StateDir what QEMU prints.
+	RunDir, RAMDir, StateDir string
+	// Incoming makes the machine wait for a takeover instead of booting.
+	Incoming bool
+	Log      hclog.Logger
+}
+
+// Machine is a running QEMU. Its methods may be called concurrently.
+type Machine struct {
+	o       Options
+	process *exec.Cmd
+	monitor *qmp.Client
+	taps    []string // made here, removed with the machine
+	exited  chan struct{}
+	reason  error
+}
+
+// Start makes the taps, starts QEMU and connects to its monitor.
+func Start(ctx context.Context, o Options) (*Machine, error) {
+	m := &Machine{o: o, exited: make(chan struct{})}
+	if err := m.start(ctx); err != nil {
+		m.Kill()
+		m.cleanUp()
+		return nil, fmt.Errorf("start machine %s: %w", o.Spec.Name, err)
+	}
+	return m, nil
+}
+
+func (m *Machine) start(ctx context.Context) error {
+	if err := m.prepare(); err != nil {
+		return err
+	}
+	if err := m.spawn(); err != nil {
+		return err
+	}
+	monitor, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	m.monitor = monitor
+	return nil
+}
+
+func (m *Machine) prepare() error {
+	for _, dir := range []string{m.o.RunDir, m.o.RAMDir, m.o.StateDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{m.monitorSocket(), m.AgentSocket(), m.COLOSocket(), m.IncomingSocket()} {
+		os.Remove(path)
+	}
+	for _, p := range m.o.Spec.Ports {
+		created, err := ensureTap(p.Tap)
+		if created {
+			m.taps = append(m.taps, p.Tap)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) spawn() error {
+	output, err := os.Create(m.outputFile())
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	m.process = exec.Command(m.o.Binary, m.arguments()...)
+	m.process.Stdout, m.process.Stderr = output, output
+	m.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := m.process.Start(); err != nil {
+		m.process = nil
+		return fmt.Errorf("run %s: %w", m.o.Binary, err)
+	}
+	go m.reap()
+	return nil
+}
+
+// reap is the owner of the process's end; Kill and Wait wait for it.
+func (m *Machine) reap() {
+	err := m.process.Wait()
+	m.reason = fmt.Errorf("QEMU ended: %w", errors.Join(err, m.lastWords()))
+	close(m.exited)
+}
+
+// connect fails at once when QEMU ends before its monitor answers.
+func (m *Machine) connect(ctx context.Context) (*qmp.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	go func() {
+		select {
+		case <-m.exited:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	c, err := qmp.Dial(ctx, m.monitorSocket(), m.o.Log.Named("qmp"))
+	if err != nil {
+		select {
+		case <-m.exited:
+			return nil, m.reason
+		default:
+		}
+	}
+	return c, err
+}
+
+// lastWords is the end of what QEMU printed.
+func (m *Machine) lastWords() error {
+	b, err := os.ReadFile(m.outputFile())
+	text := strings.TrimSpace(string(b))
+	if err != nil || text == "" {
+		return nil
+	}
+	const enough = 600
+	if len(text) > enough {
+		text = "…" + text[len(text)-enough:]
+	}
+	return errors.New(text)
+}
+
+// Monitor of this QEMU.
+func (m *Machine) Monitor() *qmp.Client { return m.monitor }
+
+// Pid of the QEMU process.
+func (m *Machine) Pid() int {
+	if m.process == nil {
+		return 0
+	}
+	return m.process.Process.Pid
+}
+
+// Exited is closed when the process has ended; Reason then says how.
+func (m *Machine) Exited() <-chan struct{} { return m.exited }
+
+// Reason of the process's end. Call it only after Exited is closed.
+func (m *Machine) Reason() error { return m.reason }
+
+// Kill ends QEMU at once and waits until it is gone.
+func (m *Machine) Kill() {
+	if m.process == nil {
+		return
+	}
+	m.process.Process.Kill()
+	<-m.exited
+}
+
+// Remove kills QEMU and removes its taps, its RAM file and its sockets.
+func (m *Machine) Remove() {
+	m.Kill()
+	m.cleanUp()
+}
+
+func (m *Machine) cleanUp() {
+	if m.monitor != nil {
+		m.monitor.Close()
+	}
+	for _, tap := range m.taps {
+		if err := removeTap(tap); err != nil {
+			m.o.Log.Warn("tap not removed", "tap", tap, "error", err)
+		}
+	}
+	for _, path := range []string{m.RAMFile(), m.monitorSocket(), m.AgentSocket(), m.COLOSocket(), m.IncomingSocket()} {
+		os.Remove(path)
+	}
+}
+
+// RAMFile is the named file that holds the guest's memory.
+func (m *Machine) RAMFile() string { return filepath.Join(m.o.RAMDir, m.o.Spec.Name+".ram") }
+
+// AgentSocket is the host's end of the agent channel.
+func (m *Machine) AgentSocket() string { return m.socket("agent") }
+
+// COLOSocket is where QEMU connects to for checkpoints.
+func (m *Machine) COLOSocket() string { return m.socket("colo") }
+
+// IncomingSocket is where a waiting QEMU takes the stream of a takeover.
+func (m *Machine) IncomingSocket() string { return m.socket("incoming") }
+
+func (m *Machine) monitorSocket() string { return m.socket("qmp") }
+
+func (m *Machine) socket(kind string) string {
+	return filepath.Join(m.o.RunDir, m.o.Spec.Name+"."+kind)
+}
+
+func (m *Machine) outputFile() string {
+	return filepath.Join(m.o.StateDir, m.o.Spec.Name+".qemu.log")
+}
+
+// PidAlive reports whether the process of a pid exists.
+func PidAlive(pid int) bool { return unix.Kill(pid, 0) == nil }
+
+func mebibytes(bytes uint64) string { return strconv.FormatUint(bytes>>20, 10) + "M" }

@@ -1,0 +1,71 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+)
+
+// tapQueue is the number of frames that wait for QEMU: a checkpoint's pause
+// of arriving frames is handed in at once.
+const tapQueue = 4000
+
+// ensureTap makes the tap unless it exists. It belongs to no bridge, has no
+// address and no IPv6: the gate is its only way out.
+func ensureTap(name string) (created bool, err error) {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		link, err = createTap(name)
+		created = true
+	}
+	if err != nil {
+		return false, fmt.Errorf("create tap %s: %w", name, err)
+	}
+	if link.Type() != "tuntap" {
+		return false, fmt.Errorf("interface %s is a %s, not a tap: choose another name", name, link.Type())
+	}
+	if link.Attrs().MasterIndex != 0 {
+		return false, fmt.Errorf("tap %s is in a bridge, where frames would pass the daemon by: take it out", name)
+	}
+	if err := disableIPv6(name); err != nil {
+		return created, err
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return created, fmt.Errorf("bring tap %s up: %w", name, err)
+	}
+	return created, nil
+}
+
+func createTap(name string) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.TxQLen = name, tapQueue
+	tap := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP,
+		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return nil, err
+	}
+	return netlink.LinkByName(name)
+}
+
+func removeTap(name string) error {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return netlink.LinkDel(link)
+}
+
+func disableIPv6(name string) error {
+	path := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+	err := os.WriteFile(path, []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // no IPv6 in this kernel
+		return fmt.Errorf("disable IPv6 on tap %s: %w", name, err)
+	}
+	return nil
+}

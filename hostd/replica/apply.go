@@ -1,0 +1,154 @@
+package replica
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// Output adds a batch of the epoch's output, which a takeover may have to send.
+func (r *Replica) Output(payload []byte) error {
+	if r.staged.state != open {
+		return fmt.Errorf("%w: output without an epoch", ErrOrder)
+	}
+	if r.staged.outputBytes+uint64(len(payload)) > r.o.Output {
+		return fmt.Errorf("%w: output of more than %d bytes", ErrBound, r.o.Output)
+	}
+	frames, err := wire.DecodeOutput(payload)
+	if err != nil {
+		return err
+	}
+	r.staged.frames += uint32(frames.Len())
+	r.staged.outputBytes += uint64(len(payload))
+	r.staged.output = append(r.staged.output, append([]byte(nil), payload...))
+	return nil
+}
+
+// End closes the open epoch. When it returns nil the epoch is held whole and
+// may be acknowledged; Apply must follow before the next Begin.
+func (r *Replica) End(number uint64) error {
+	e := &r.staged
+	switch {
+	case e.state != open || e.number != number:
+		return fmt.Errorf("%w: end of epoch %d", ErrOrder, number)
+	case e.pages != e.begin.Pages, e.zero != e.begin.ZeroPages,
+		len(e.device) != int(e.begin.Device), e.frames != e.begin.Output:
+		return fmt.Errorf("%w: epoch %d is not what its beginning announced", ErrOrder, number)
+	}
+	e.state = whole
+	return nil
+}
+
+// Staged is the number of an epoch that is held whole and not yet applied.
+func (r *Replica) Staged() (number uint64, ok bool) {
+	return r.staged.number, r.staged.state == whole
+}
+
+// Apply writes the staged epoch to the guest's memory.
+func (r *Replica) Apply() error {
+	if r.staged.state != whole {
+		return nil
+	}
+	for _, payload := range r.staged.payloads() {
+		pages, err := wire.DecodePages(payload)
+		if err != nil {
+			return err
+		}
+		r.write(pages)
+	}
+	r.applied = r.staged.number
+	r.last, r.staged = r.staged, r.last
+	r.staged.reset()
+	return nil
+}
+
+// Drop forgets an epoch that has not been received whole.
+func (r *Replica) Drop() {
+	if r.staged.state == open {
+		r.staged.reset()
+	}
+}
+
+// Applied is the number of the last committed epoch; zero before the first.
+func (r *Replica) Applied() uint64 { return r.applied }
+
+// LastOutput calls send with the output of the last committed epoch, in order.
+func (r *Replica) LastOutput(send func(port int, frame []byte)) error {
+	for _, payload := range r.last.output {
+		frames, err := wire.DecodeOutput(payload)
+		if err != nil {
+			return err
+		}
+		for f, ok := frames.Next(); ok; f, ok = frames.Next() {
+			send(int(f.Port), f.Data)
+		}
+	}
+	return nil
+}
+
+// WriteStream writes what the waiting QEMU needs to run from the last
+// committed epoch.
+func (r *Replica) WriteStream(w io.Writer) error {
+	if r.applied == 0 {
+		return fmt.Errorf("run the standby: no epoch is committed")
+	}
+	in := colo.Incoming{Machine: r.machine, RAM: r.section, Device: r.last.device}
+	for _, b := range r.blocks {
+		ib := colo.IncomingBlock{Block: b.Block, Shared: b.shared}
+		if !b.shared {
+			ib.Data = b.data
+		}
+		in.Blocks = append(in.Blocks, ib)
+	}
+	return colo.WriteIncoming(w, in)
+}
+
+// RAM is the main memory as the waiting QEMU sees it. It is for tests and
+// probes, which compare it with the primary's.
+func (r *Replica) RAM() []byte { return r.ram.bytes }
+
+// check validates a batch before anything of it is used, and counts its zero
+// pages.
+func (r *Replica) check(payload []byte) (pages wire.Pages, zero uint64, err error) {
+	if pages, err = wire.DecodePages(payload); err != nil {
+		return pages, 0, err
+	}
+	each := pages
+	for p, ok := each.Next(); ok; p, ok = each.Next() {
+		if p.Block >= len(r.blocks) || r.blocks[p.Block].Size < pageSize || p.Offset > r.blocks[p.Block].Size-pageSize {
+			return pages, 0, fmt.Errorf("%w: page at %#x of block %d", ErrBound, p.Offset, p.Block)
+		}
+		if p.Zero {
+			zero++
+		}
+	}
+	return pages, zero, nil
+}
+
+func (r *Replica) write(pages wire.Pages) {
+	for p, ok := pages.Next(); ok; p, ok = pages.Next() {
+		at := r.blocks[p.Block].data[p.Offset : p.Offset+pageSize]
+		if p.Zero {
+			clear(at)
+		} else {
+			copy(at, p.Data)
+		}
+	}
+}
+
+// payloads of Pages frames, in order.
+func (e *epoch) payloads() [][]byte { return e.batches[:e.used] }
+
+func (e *epoch) keep(payload []byte) {
+	if e.used == len(e.batches) {
+		e.batches = append(e.batches, nil)
+	}
+	e.batches[e.used] = append(e.batches[e.used][:0], payload...)
+	e.used++
+}
+
+func (e *epoch) reset() {
+	*e = epoch{batches: e.batches, device: e.device[:0]}
+}

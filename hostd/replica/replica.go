@@ -1,0 +1,177 @@
+// Package replica keeps the standby's copy of a machine: exactly the last
+// committed epoch, never a part of one. It applies epochs to the RAM file of a
+// waiting QEMU and writes the stream that makes that QEMU run.
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+const pageSize = 4096
+
+// Errors of a replica. All of them mean that the primary broke the protocol:
+// the epoch in question is dropped and the last committed one is untouched.
+var (
+	ErrOrder = errors.New("epoch data out of order")
+	ErrBound = errors.New("outside the machine's memory")
+)
+
+// Options of a Replica.
+type Options struct {
+	RAMFile string
+	// RAMBlock is the name of the block that lives in RAMFile, RAMSize its
+	// bytes.
+	RAMBlock string
+	RAMSize  uint64
+	// Private bounds the memory of all other blocks, Device and Output what an
+	// epoch brings along, in bytes.
+	Private, Device, Output uint64
+}
+
+// Replica is the copy of one machine. One goroutine uses it.
+type Replica struct {
+	o       Options
+	ram     *memory
+	machine string
+	section colo.Section
+	blocks  []block
+	staged  epoch // being received, or received and not yet applied
+	last    epoch // device state and output of the last applied epoch
+	applied uint64
+}
+
+type block struct {
+	colo.Block
+	shared bool
+	data   []byte
+}
+
+// epoch is one epoch's content. Its memory is used again.
+type epoch struct {
+	number      uint64
+	state       state
+	begin       wire.EpochBegin
+	pages, zero uint64
+	batches     [][]byte // payloads of Pages frames; spare ones are kept
+	used        int
+	device      []byte
+	output      [][]byte
+	outputBytes uint64
+	frames      uint32
+}
+
+type state int
+
+const (
+	empty state = iota
+	open
+	whole
+)
+
+// New maps the RAM file of a waiting QEMU.
+func New(o Options) (*Replica, error) {
+	ram, err := mapMemory(o.RAMFile, o.RAMSize)
+	if err != nil {
+		return nil, fmt.Errorf("make a replica: %w", err)
+	}
+	return &Replica{o: o, ram: ram}, nil
+}
+
+// Close unmaps the RAM file; QEMU keeps its own mapping.
+func (r *Replica) Close() error { return r.ram.close() }
+
+// SetBlocks takes the primary's list of RAM blocks, before any page.
+func (r *Replica) SetBlocks(b wire.Blocks) error {
+	if r.blocks != nil {
+		return fmt.Errorf("%w: a second list of RAM blocks", ErrOrder)
+	}
+	var private uint64
+	var blocks []block
+	for _, x := range b.Blocks {
+		if x.Name == r.o.RAMBlock {
+			if x.Size != r.o.RAMSize {
+				return fmt.Errorf("%w: block %s has %d bytes at the primary, %d here", ErrBound, x.Name, x.Size, r.o.RAMSize)
+			}
+			blocks = append(blocks, block{colo.Block{Name: x.Name, Size: x.Size}, true, r.ram.bytes})
+			continue
+		}
+		if x.Size%pageSize != 0 || x.Size > r.o.Private-private {
+			return fmt.Errorf("%w: block %s of %d bytes", ErrBound, x.Name, x.Size)
+		}
+		private += x.Size
+		blocks = append(blocks, block{colo.Block{Name: x.Name, Size: x.Size}, false, make([]byte, x.Size)})
+	}
+	r.machine, r.section, r.blocks = b.MachineName, colo.Section(b.RAM), blocks
+	return nil
+}
+
+// Seed applies a batch of the first copy at once: there is no committed epoch
+// yet that it could spoil.
+func (r *Replica) Seed(payload []byte) error {
+	if r.applied != 0 || r.staged.state != empty {
+		return fmt.Errorf("%w: a seed page after an epoch", ErrOrder)
+	}
+	pages, _, err := r.check(payload)
+	if err != nil {
+		return err
+	}
+	r.write(pages)
+	return nil
+}
+
+// Begin opens an epoch.
+func (r *Replica) Begin(number uint64, b wire.EpochBegin) error {
+	if r.staged.state != empty || number <= r.applied || r.blocks == nil {
+		return fmt.Errorf("%w: epoch %d begins after %d", ErrOrder, number, r.applied)
+	}
+	if uint64(b.Device) > r.o.Device {
+		return fmt.Errorf("%w: device state of %d bytes, at most %d", ErrBound, b.Device, r.o.Device)
+	}
+	if most := r.mostPages(); b.Pages > most {
+		return fmt.Errorf("%w: epoch of %d pages, at most %d", ErrBound, b.Pages, most)
+	}
+	r.staged.reset()
+	r.staged.number, r.staged.begin, r.staged.state = number, b, open
+	return nil
+}
+
+// mostPages bounds an epoch: QEMU may send a page more than once in a
+// checkpoint, but not all of them.
+func (r *Replica) mostPages() uint64 {
+	var bytes uint64
+	for _, b := range r.blocks {
+		bytes += b.Size
+	}
+	return 2 * bytes / pageSize
+}
+
+// Pages adds a batch to the open epoch. The payload is copied.
+func (r *Replica) Pages(payload []byte) error {
+	if r.staged.state != open {
+		return fmt.Errorf("%w: pages without an epoch", ErrOrder)
+	}
+	pages, zero, err := r.check(payload)
+	if err != nil {
+		return err
+	}
+	r.staged.pages += uint64(pages.Len())
+	r.staged.zero += zero
+	if r.staged.pages > r.staged.begin.Pages {
+		return fmt.Errorf("%w: more pages than the epoch announced", ErrBound)
+	}
+	r.staged.keep(payload)
+	return nil
+}
+
+// Device adds a piece of the device state.
+func (r *Replica) Device(payload []byte) error {
+	if r.staged.state != open || len(r.staged.device)+len(payload) > int(r.staged.begin.Device) {
+		return fmt.Errorf("%w: device state", ErrOrder)
+	}
+	r.staged.device = append(r.staged.device, payload...)
+	return nil
+}
