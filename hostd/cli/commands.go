@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+func (a *app) serve() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "serve --config FILE", Short: "Run the daemon", Args: exactly(0),
+		Long:    "Runs the daemon until it gets SIGINT or SIGTERM. Its machines keep running then,\nbut silently: without a daemon nothing of theirs reaches the network.",
+		Example: "  hostd serve --config /etc/stillpoint/hostd.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			return a.Serve(c.Context(), conf, a.logger(conf.Log))
+		},
+	}
+	c.Flags().StringVar(&path, "config", "/etc/stillpoint/hostd.yaml", "configuration file; docs/config.md describes it")
+	c.MarkFlagFilename("config", "yaml", "yml")
+	return c
+}
+
+func (a *app) logger(l config.Log) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: "hostd", Level: hclog.LevelFromString(l.Level),
+		JSONFormat: l.Format == "json", Output: a.Stderr})
+}
+
+func (a *app) vm() *cobra.Command {
+	c := &cobra.Command{Use: "vm", Short: "Start, stop and list machines", Args: commandsOnly,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(a.vmStart(), a.vmStop(), a.vmList())
+	return c
+}
+
+func (a *app) vmStart() *cobra.Command {
+	return &cobra.Command{
+		Use: "start FILE", Short: "Start the machine that a file describes", Args: exactly(1),
+		Long:    "Starts QEMU and connects the machine's ports to the network. docs/machine.md\ndescribes the file.",
+		Example: "  hostd vm start nat.yaml",
+		RunE: func(c *cobra.Command, args []string) error {
+			spec, err := os.ReadFile(args[0])
+			if err != nil {
+				return fmt.Errorf("read the machine's specification: %w", err)
+			}
+			return a.machine(c, func(ctx context.Context, h control.HostdClient) (*control.Machine, error) {
+				return h.StartMachine(ctx, &control.StartMachineRequest{Spec: spec, File: args[0]})
+			})
+		},
+	}
+}
+
+func (a *app) vmStop() *cobra.Command {
+	return &cobra.Command{
+		Use: "stop NAME", Short: "End a machine", Args: exactly(1), ValidArgsFunction: a.machineNames,
+		Long: "Ends QEMU at once, as if its power were cut. A protected machine gives up its\nprotection first, so the standby does not take over.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.machine(c, func(ctx context.Context, h control.HostdClient) (*control.Machine, error) {
+				return h.StopMachine(ctx, &control.MachineRequest{Name: args[0]})
+			})
+		},
+	}
+}
+
+func (a *app) vmList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the machines of this host", Args: exactly(0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), func(ctx context.Context, h control.HostdClient) error {
+				r, err := h.ListMachines(ctx, &control.ListMachinesRequest{})
+				if err != nil {
+					return err
+				}
+				return a.print(r, func(w io.Writer) { table(w, r.Machines) })
+			})
+		},
+	}
+}
+
+func (a *app) protect() *cobra.Command {
+	var standby string
+	var noWait bool
+	c := &cobra.Command{
+		Use: "protect NAME --standby PEER", Short: "Protect a machine by a standby host", Args: exactly(1), ValidArgsFunction: a.machineNames,
+		Long:    "Copies the running machine to the standby and keeps the copy up to date with\ncheckpoints. From then on output leaves only when the standby holds the state\nthat sent it.",
+		Example: "  hostd protect nat --standby b",
+		RunE: func(c *cobra.Command, args []string) error {
+			if standby == "" {
+				return usageError{errors.New("--standby is missing: name a peer of the configuration")}
+			}
+			return a.machine(c, func(ctx context.Context, h control.HostdClient) (*control.Machine, error) {
+				return h.Protect(ctx, &control.ProtectRequest{Name: args[0], Standby: standby, Wait: !noWait})
+			})
+		},
+	}
+	c.Flags().StringVar(&standby, "standby", "", "the peer that becomes the standby")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "return at once instead of when the machine is protected")
+	return c
+}
+
+func (a *app) unprotect() *cobra.Command {
+	return a.byName("unprotect NAME", "End a machine's protection; it runs on here alone", "",
+		func(h control.HostdClient) machineCall { return h.Unprotect })
+}
+
+func (a *app) switchover() *cobra.Command {
+	return a.byName("switchover NAME", "Move a protected machine to its standby",
+		"Takes a last checkpoint and lets the standby run on from it. No packet is lost.\nCall it on the host where the machine runs.",
+		func(h control.HostdClient) machineCall { return h.Switchover })
+}
+
+func (a *app) takeover() *cobra.Command {
+	return a.byName("takeover NAME", "Make this standby run the machine",
+		"Runs the machine here from the last committed epoch, although its primary may\nlive: the arbiter decides. The primary, if it lives, is fenced.",
+		func(h control.HostdClient) machineCall { return h.Takeover })
+}
+
+func (a *app) status() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [NAME]", Short: "Tell how machines are, and what protection costs", Args: atMost(1), ValidArgsFunction: a.machineNames,
+		RunE: func(c *cobra.Command, args []string) error {
+			r := &control.StatusRequest{}
+			if len(args) == 1 {
+				r.Name = args[0]
+			}
+			return a.call(c.Context(), func(ctx context.Context, h control.HostdClient) error {
+				s, err := h.Status(ctx, r)
+				if err != nil {
+					return err
+				}
+				return a.print(s, func(w io.Writer) { statusText(w, s) })
+			})
+		},
+	}
+}
+
+func (a *app) events() *cobra.Command {
+	var checkpoints bool
+	c := &cobra.Command{
+		Use: "events [NAME]", Short: "Follow what happens", Args: atMost(1), ValidArgsFunction: a.machineNames,
+		Long: "Prints what the daemon remembers and then every event, until interrupted.",
+		RunE: func(c *cobra.Command, args []string) error {
+			r := &control.EventsRequest{Checkpoints: checkpoints}
+			if len(args) == 1 {
+				r.Name = args[0]
+			}
+			return a.call(c.Context(), func(ctx context.Context, h control.HostdClient) error {
+				return a.follow(ctx, h, r)
+			})
+		},
+	}
+	c.Flags().BoolVar(&checkpoints, "checkpoints", false, "print every checkpoint too")
+	return c
+}
+
+func (a *app) follow(ctx context.Context, h control.HostdClient, r *control.EventsRequest) error {
+	stream, err := h.Events(ctx, r)
+	if err != nil {
+		return err
+	}
+	for {
+		e, err := stream.Recv()
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := a.print(e, func(w io.Writer) { eventText(w, e) }); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: exactly(0),
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return json.NewEncoder(a.Stdout).Encode(map[string]string{"version": a.Version})
+			}
+			_, err := fmt.Fprintln(a.Stdout, "hostd", a.Version)
+			return err
+		},
+	}
+}

@@ -1,0 +1,222 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+// listenControl opens the unix socket of the API, for the daemon's user only.
+func listenControl(path string) (net.Listener, error) {
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("another hostd serves %s", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the stale control socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for commands: %w", err)
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+func (d *Daemon) serveControl(ctx context.Context, l net.Listener) error {
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))
+	control.RegisterHostdServer(server, &api{d: d})
+	stop := context.AfterFunc(ctx, server.Stop)
+	defer stop()
+	err := server.Serve(l)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// api answers the control service. Each call is short or waits for a role.
+type api struct {
+	control.UnimplementedHostdServer
+	d *Daemon
+}
+
+func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) (*control.Machine, error) {
+	s, err := spec.Parse(r.File, r.Spec)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	release, err := a.d.reserve(s.Name)
+	if err != nil {
+		return nil, status.Error(codes.Aborted, err.Error())
+	}
+	defer release()
+	if old := a.d.find(s.Name); old != nil {
+		return nil, status.Errorf(codes.AlreadyExists, "machine %s exists on host %s; stop it first", s.Name, a.d.config.Host)
+	}
+	g, err := a.d.startGuest(ctx, s)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return g.status(), nil
+}
+
+// startGuest boots a machine here. The arbiter is asked first: a machine that
+// another host speaks for must not get a second voice.
+func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error) {
+	record, err := d.arbiter.Current(ctx, s.Name)
+	if err != nil {
+		return nil, fmt.Errorf("ask the arbiter who speaks for machine %s: %w; nothing was started", s.Name, err)
+	}
+	if record.Voice != "" && record.Voice != d.config.Host {
+		return nil, fmt.Errorf("host %s speaks for machine %s (generation %d); stop it there first", record.Voice, s.Name, record.Generation)
+	}
+	g := d.newGuest(s)
+	if err := g.bringUp(ctx, false); err != nil {
+		return nil, err
+	}
+	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
+		g.board.setQEMU(version.String())
+	}
+	g.gate.Pass()
+	g.gate.OpenInput()
+	g.start(pair.Started{Generation: record.Generation})
+	d.add(g)
+	g.publish(&control.Event{Kind: "started", Message: fmt.Sprintf("QEMU runs with process id %d", g.qemu.Pid())})
+	return g, nil
+}
+
+func (a *api) StopMachine(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
+	g, err := a.guest(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	release, err := a.d.reserve(r.Name)
+	if err != nil {
+		return nil, status.Error(codes.Aborted, err.Error())
+	}
+	defer release()
+	if err := a.d.stopGuest(ctx, g); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
+	m := g.status()
+	m.QemuPid = 0
+	return m, nil
+}
+
+// stopGuest ends a machine for good. A protected one gives up its protection
+// first, so that its standby does not take it for dead.
+func (d *Daemon) stopGuest(ctx context.Context, g *guest) error {
+	role, _ := g.board.role()
+	if role == string(pair.Protected) || role == string(pair.Seeding) {
+		if err := d.unprotect(ctx, g); err != nil {
+			return fmt.Errorf("%w; the machine was not stopped", err)
+		}
+	}
+	if err := d.giveUpVoice(ctx, g); err != nil {
+		return err
+	}
+	g.remove()
+	d.forget(g.name)
+	g.publish(&control.Event{Kind: "stopped", Message: "QEMU was ended"})
+	return nil
+}
+
+func (a *api) ListMachines(context.Context, *control.ListMachinesRequest) (*control.ListMachinesReply, error) {
+	return &control.ListMachinesReply{Machines: a.d.machines("")}, nil
+}
+
+func (a *api) Status(_ context.Context, r *control.StatusRequest) (*control.StatusReply, error) {
+	if r.Name != "" {
+		if _, err := a.guest(r.Name); err != nil {
+			return nil, err
+		}
+	}
+	return &control.StatusReply{Host: a.d.config.Host, Version: a.d.version, Machines: a.d.machines(r.Name)}, nil
+}
+
+func (a *api) guest(name string) (*guest, error) {
+	if g := a.d.find(name); g != nil {
+		return g, nil
+	}
+	var known []string
+	for _, g := range a.d.list() {
+		known = append(known, g.name)
+	}
+	if len(known) == 0 {
+		known = []string{"none"}
+	}
+	return nil, status.Errorf(codes.NotFound, "machine %q is not on host %s; machines here: %s", name, a.d.config.Host, strings.Join(known, ", "))
+}
+
+func (d *Daemon) list() []*guest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []*guest
+	for _, g := range d.guests {
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b *guest) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+func (d *Daemon) machines(name string) []*control.Machine {
+	var all []*control.Machine
+	for _, g := range d.list() {
+		if name == "" || g.name == name {
+			all = append(all, g.status())
+		}
+	}
+	return all
+}
+
+// Events streams what is remembered and then what happens.
+func (a *api) Events(r *control.EventsRequest, stream grpc.ServerStreamingServer[control.Event]) error {
+	past, next, cancel := a.d.events.subscribe()
+	defer cancel()
+	for _, e := range past {
+		if err := sendEvent(r, stream, e); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case e := <-next:
+			if err := sendEvent(r, stream, e); err != nil {
+				return err
+			}
+		case <-stream.Context().Done():
+			return nil
+		}
+	}
+}
+
+func sendEvent(r *control.EventsRequest, stream grpc.ServerStreamingServer[control.Event], e *control.Event) error {
+	if r.Name != "" && r.Name != e.Machine || e.Checkpoint != nil && !r.Checkpoints {
+		return nil
+	}
+	return stream.Send(e)
+}
+
+// await waits for a role on behalf of a call.
+func (a *api) await(ctx context.Context, g *guest, what string, settled func(role string) (bool, error)) (*control.Machine, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Hour, fmt.Errorf("%s took more than an hour", what))
+	defer cancel()
+	if err := g.await(ctx, settled); err != nil {
+		return nil, status.Errorf(codes.FailedPrecondition, "%s machine %s: %v", what, g.name, err)
+	}
+	return g.status(), nil
+}

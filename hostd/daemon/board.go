@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"sync"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+// board is what others may know of a guest while its run loop is at work.
+type board struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change of role
+	started time.Time
+
+	roleName, peerName, qemuVersion string
+	generationNo                    uint64
+	failure                         string // why the last protection ended
+
+	committed, replicaEpoch, checkpoints uint64
+	skippedCount, bytesShipped           uint64
+	last                                 *control.Checkpoint
+	pause, quiesce, commit               samples
+}
+
+func (b *board) init(role string) {
+	b.changed, b.roleName, b.started = make(chan struct{}), role, time.Now()
+}
+
+func (b *board) setRole(role string, generation uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if role == b.roleName && generation == b.generationNo {
+		return
+	}
+	b.roleName, b.generationNo = role, generation
+	b.wake()
+}
+
+func (b *board) wake() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *board) setFailure(why string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failure = why
+	if why != "" {
+		b.wake()
+	}
+}
+
+func (b *board) role() (name string, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.roleName, b.changed
+}
+
+func (b *board) roleNow() (string, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.roleName, b.generationNo
+}
+
+func (b *board) lastFailure() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failure
+}
+
+func (b *board) generation() uint64 { _, n := b.roleNow(); return n }
+
+func (b *board) setPeer(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.peerName = name
+}
+
+func (b *board) setQEMU(version string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.qemuVersion = version
+}
+
+func (b *board) epoch() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.committed
+}
+
+func (b *board) committedTo(epoch uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.committed = epoch
+}
+
+func (b *board) stored(epoch uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replicaEpoch = epoch
+}
+
+func (b *board) skipped() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.skippedCount++
+}
+
+func (b *board) checkpoint(c *control.Checkpoint) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.committed, b.last = c.Epoch, c
+	b.checkpoints++
+	b.bytesShipped += c.Bytes
+	b.pause.add(time.Duration(c.PauseUs) * time.Microsecond)
+	b.quiesce.add(time.Duration(c.QuiesceUs) * time.Microsecond)
+	b.commit.add(time.Duration(c.CommitUs) * time.Microsecond)
+}
+
+// fill copies the board into a status.
+func (b *board) fill(m *control.Machine) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m.Role, m.Peer, m.Generation, m.QemuVersion = b.roleName, b.peerName, b.generationNo, b.qemuVersion
+	m.Epoch, m.ReplicaEpoch, m.Checkpoints, m.BytesShipped = b.committed, b.replicaEpoch, b.checkpoints, b.bytesShipped
+	m.PauseUs, m.QuiesceUs, m.CommitUs = b.pause.quantiles(), b.quiesce.quantiles(), b.commit.quantiles()
+	m.UptimeSeconds = uint64(time.Since(b.started).Seconds())
+	if b.last != nil {
+		m.DirtyPages = b.last.Pages
+	}
+}
+
+func (b *board) lastForced() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last != nil && b.last.Forced
+}

@@ -1,0 +1,242 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// taken is what one checkpoint did, for the operator.
+type taken struct {
+	epoch     *capture.Epoch
+	output    *gate.Output
+	started   time.Time
+	quiesce   time.Duration
+	quiesced  bool
+	forced    bool
+	last      bool
+	ended     time.Time // arriving packets flow again
+	frames    int
+	outBytes  int
+	committed time.Time
+}
+
+// cycle waits until a checkpoint is due, takes it, ships it and waits for its
+// commit.
+func (p *protection) cycle(e *capture.Epoch, number uint64) error {
+	for {
+		if err := p.awaitDue(number); err != nil {
+			return err
+		}
+		t, err := p.take(e, number)
+		if errors.Is(err, errSkipped) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return p.finish(t)
+	}
+}
+
+// awaitDue blocks until the policy, or an operator, wants a checkpoint.
+func (p *protection) awaitDue(number uint64) error {
+	if number == 1 { // ends the seeding
+		return nil
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		due, wait := p.policy.Next(p.learned, time.Now())
+		if due {
+			return nil
+		}
+		timer.Reset(wait)
+		select {
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		case <-timer.C:
+		case <-p.g.gate.Held():
+			p.learned.Held = true
+		case <-p.asked:
+			p.learned.Asked = true
+		}
+	}
+}
+
+var errSkipped = errors.New("checkpoint skipped: the agent did not reach a still point")
+
+// take makes one checkpoint: arriving packets wait, the application comes to
+// rest, the guest stops, is copied, and runs again.
+func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
+	g := p.g
+	t := &taken{epoch: e, started: time.Now(), last: p.last.Load()}
+	p.reach(fault.Requested, number)
+	g.gate.HoldInput()
+	p.reach(fault.Quiescing, number)
+	if err := p.quiesce(t, number); err != nil {
+		p.reopen(number)
+		p.learned = p.learned.Skipped(t.started, time.Now())
+		return nil, err
+	}
+	if err := p.copyEpoch(t, number); err != nil {
+		return nil, err
+	}
+	if t.last {
+		return t, nil
+	}
+	return t, p.resume(t)
+}
+
+// quiesce asks the agent for a still point. Without one the checkpoint is
+// taken all the same, unless the policy is to skip it: quiescence makes a
+// checkpoint small, not correct.
+func (p *protection) quiesce(t *taken, number uint64) error {
+	g := p.g
+	if g.agent == nil {
+		return nil
+	}
+	deadline := time.Duration(g.spec.Protection.QuiesceDeadline)
+	_, err := g.agent.Quiesce(p.ctx, number, deadline)
+	t.quiesce = time.Since(t.started)
+	t.quiesced = err == nil
+	if err == nil || errors.Is(err, quiesce.ErrNoAgent) {
+		return p.ctx.Err()
+	}
+	t.forced = true
+	if g.spec.Protection.OnQuiesceFailure == spec.Skip && !t.last && number > 1 {
+		g.board.skipped()
+		return errSkipped
+	}
+	return p.ctx.Err()
+}
+
+func (p *protection) copyEpoch(t *taken, number uint64) error {
+	if err := p.capture.Stop(t.epoch, number); err != nil {
+		return err
+	}
+	t.output = p.g.gate.Cut(number)
+	t.frames, t.outBytes = t.output.Len(), t.output.Bytes()
+	p.reach(fault.Stopped, number)
+	p.reach(fault.Copying, number)
+	return p.capture.Copy(t.epoch)
+}
+
+func (p *protection) resume(t *taken) error {
+	ctx, cancel := context.WithTimeout(p.ctx, resumeLimit)
+	defer cancel()
+	if err := p.capture.Resume(ctx, t.epoch); err != nil {
+		return err
+	}
+	p.reopen(t.epoch.Number)
+	t.ended = time.Now()
+	p.learned = p.learned.Paused(t.started, t.ended)
+	return nil
+}
+
+// reopen lets the application and the arriving packets go on.
+func (p *protection) reopen(number uint64) {
+	if p.g.agent != nil {
+		p.g.agent.Resume(number, false, p.g.board.generation())
+	}
+	p.g.gate.OpenInput()
+}
+
+// finish ships the epoch when the role machine says so and waits until its
+// output has been released.
+func (p *protection) finish(t *taken) error {
+	n := t.epoch.Number
+	p.g.post(pair.EpochCaptured{Epoch: n, Last: t.last})
+	if err := p.await(p.ship, n); err != nil {
+		return err
+	}
+	p.reach(fault.Shipping, n)
+	if err := p.send(t); err != nil {
+		return err
+	}
+	p.reach(fault.Sent, n)
+	if err := p.await(p.committed, n); err != nil {
+		return err
+	}
+	t.committed = time.Now()
+	p.report(t)
+	return nil
+}
+
+func (p *protection) await(c <-chan uint64, n uint64) error {
+	for {
+		select {
+		case got := <-c:
+			if got >= n {
+				return nil
+			}
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		}
+	}
+}
+
+// send writes the epoch to the standby. It blocks while the standby is slow.
+func (p *protection) send(t *taken) error {
+	e := t.epoch
+	if err := p.sendAddresses(); err != nil {
+		return err
+	}
+	begin := replica.EpochBegin{Pages: e.Pages, ZeroPages: e.ZeroPages, Device: uint32(len(e.Device)), Output: uint32(t.output.Len())}
+	if err := p.link.Send(p.header(replica.TypeEpochBegin, e.Number), begin.Append(nil)); err != nil {
+		return err
+	}
+	for _, b := range e.Batches() {
+		if err := p.sendBatch(b, e.Number); err != nil {
+			return err
+		}
+	}
+	if err := p.sendDevice(e); err != nil {
+		return err
+	}
+	if err := p.sendOutput(t.output); err != nil {
+		return err
+	}
+	end := replica.EpochEnd(begin)
+	return p.link.Send(p.header(replica.TypeEpochEnd, e.Number), end.Append(nil))
+}
+
+func (p *protection) header(t replica.Type, epoch uint64) replica.Header {
+	return replica.Header{Type: t, Epoch: epoch, Generation: p.g.board.generation()}
+}
+
+func (p *protection) reach(label string, epoch uint64) { p.g.d.faults(label, epoch) }
+
+func micros(d time.Duration) uint64 { return uint64(max(d, 0).Microseconds()) }
+
+// report publishes what the checkpoint cost, step by step.
+func (p *protection) report(t *taken) {
+	times := t.epoch.Times
+	pause := times.Pause
+	if pause == 0 {
+		pause = times.Resumed.Sub(times.Stopped)
+	}
+	c := &control.Checkpoint{
+		Epoch: t.epoch.Number, StartedUnixNanos: t.started.UnixNano(),
+		QuiesceUs: micros(t.quiesce), StopUs: micros(times.Stopped.Sub(times.Reply)),
+		CopyUs: micros(times.Copied.Sub(times.Stopped)), PauseUs: micros(pause),
+		TotalUs: micros(t.ended.Sub(t.started)), CommitUs: micros(t.committed.Sub(t.ended)),
+		Pages: t.epoch.Pages, ZeroPages: t.epoch.ZeroPages, Bytes: t.epoch.Bytes(),
+		DeviceBytes: uint64(len(t.epoch.Device)), Quiesced: t.quiesced, Forced: t.forced,
+		OutputFrames: uint64(t.frames),
+	}
+	if t.last {
+		c.PauseUs, c.TotalUs, c.CommitUs = 0, 0, 0
+	}
+	p.g.board.checkpoint(c)
+	p.g.publish(&control.Event{Kind: "checkpoint", Epoch: c.Epoch, Checkpoint: c})
+}

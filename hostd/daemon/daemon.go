@@ -1,0 +1,209 @@
+// Package daemon is hostd's run loop: it wires machines, gates, captures,
+// replicas, links and the arbiter together, and serves the control API. What
+// a machine's pair does is decided by the pure role machine in hostd/pair;
+// this package only carries it out.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
+	"github.com/stillpoint-ft/stillpoint/hostd/replica"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+)
+
+// Arbiter is the test-and-set that decides which host speaks for a machine.
+type Arbiter interface {
+	Current(ctx context.Context, machine string) (arbiter.Record, error)
+	// TestAndSet stores next if the machine's generation is expect; a
+	// *arbiter.LostError tells the record that stands instead.
+	TestAndSet(ctx context.Context, expect uint64, next arbiter.Record) (arbiter.Record, error)
+}
+
+// Options of a Daemon.
+type Options struct {
+	Config  config.Config
+	Arbiter Arbiter
+	Faults  fault.Hook
+	Log     hclog.Logger
+	Version string
+	// Accel is kvm or tcg, as the configuration says or a probe has found.
+	Accel string
+}
+
+// Daemon is one host's hostd.
+type Daemon struct {
+	config  config.Config
+	arbiter Arbiter
+	faults  fault.Hook
+	log     hclog.Logger
+	version string
+	accel   string
+	events  *hub
+	ctx     context.Context
+	tasks   sync.WaitGroup
+	started time.Time
+
+	mu     sync.Mutex
+	guests map[string]*guest
+	busy   map[string]bool // names whose guest is being made or removed
+}
+
+// Serve runs the daemon until the context ends. Machines keep running, but
+// silently: without a daemon nothing of theirs reaches the network.
+func Serve(ctx context.Context, o Options) error {
+	d := &Daemon{config: o.Config, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
+		accel: o.Accel, events: newHub(o.Config.Host), ctx: ctx, started: time.Now(),
+		guests: map[string]*guest{}, busy: map[string]bool{}}
+	for _, dir := range []string{o.Config.StateDir, o.Config.RunDir, o.Config.RAMDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the daemon's directories: %w", err)
+		}
+	}
+	peers, err := net.Listen("tcp", o.Config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for peers: %w", err)
+	}
+	api, err := listenControl(o.Config.ControlSocket)
+	if err != nil {
+		peers.Close()
+		return err
+	}
+	return d.serve(ctx, peers, api)
+}
+
+func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { peers.Close() })
+	defer stop()
+	d.tasks.Add(1)
+	go func() {
+		defer d.tasks.Done()
+		d.acceptPeers(peers)
+	}()
+	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
+	err := d.serveControl(ctx, api)
+	peers.Close()
+	d.leaveGuests()
+	d.tasks.Wait()
+	return err
+}
+
+func (d *Daemon) leaveGuests() {
+	for _, g := range d.list() {
+		g.leave()
+	}
+}
+
+func (d *Daemon) acceptPeers(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				d.log.Error("no more peers are accepted", "error", err)
+			}
+			return
+		}
+		d.tasks.Add(1)
+		go func() {
+			defer d.tasks.Done()
+			d.servePeer(link.New(conn, d.linkOptions(d.log)))
+		}()
+	}
+}
+
+func (d *Daemon) linkOptions(log hclog.Logger) link.Options {
+	return link.Options{Heartbeat: time.Duration(d.config.Detection.Heartbeat),
+		Limit: time.Duration(d.config.Detection.Limit), Log: log.Named("link")}
+}
+
+func (d *Daemon) peerAddress(name string) (string, error) {
+	for _, p := range d.config.Peers {
+		if p.Name == name {
+			return p.Address, nil
+		}
+	}
+	return "", fmt.Errorf("peer %q is not in the configuration", name)
+}
+
+func (d *Daemon) machineOptions(s spec.Machine, incoming bool, log hclog.Logger) machine.Options {
+	return machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, ExtraArgs: d.config.QEMU.ExtraArgs,
+		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: filepath.Join(d.config.StateDir, "machines"),
+		Incoming: incoming, Log: log}
+}
+
+// privateMemory bounds what a machine's blocks other than its RAM may take:
+// video memory, ROMs, tables.
+const privateMemory = 256 << 20
+
+func (d *Daemon) replicaOptions(s spec.Machine, ramFile string) replica.Options {
+	return replica.Options{RAMFile: ramFile, RAMBlock: machine.RAMBlock, RAMSize: uint64(s.Memory),
+		Private: privateMemory, Device: uint64(d.config.Limits.DeviceState), Output: uint64(d.config.Limits.HeldOutput) * 2}
+}
+
+func (d *Daemon) streamLimits(s spec.Machine) colo.Limits {
+	l := colo.DefaultLimits()
+	l.RAM = uint64(s.Memory) + privateMemory
+	l.DeviceState = uint64(d.config.Limits.DeviceState)
+	return l
+}
+
+// reserve makes sure that only one call at a time makes or removes a machine.
+func (d *Daemon) reserve(name string) (release func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy[name] {
+		return nil, fmt.Errorf("machine %s is being started or stopped by another call", name)
+	}
+	d.busy[name] = true
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.busy, name)
+	}, nil
+}
+
+func (d *Daemon) find(name string) *guest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.guests[name]
+}
+
+func (d *Daemon) add(g *guest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.guests[g.name] = g
+}
+
+func (d *Daemon) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.guests, name)
+}
+
+// retire removes a guest whose part here is over, without anybody waiting.
+func (d *Daemon) retire(g *guest) {
+	d.mu.Lock()
+	if d.guests[g.name] == g {
+		delete(d.guests, g.name)
+	}
+	d.mu.Unlock()
+	d.tasks.Add(1)
+	go func() {
+		defer d.tasks.Done()
+		g.remove()
+	}()
+}

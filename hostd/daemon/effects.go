@@ -1,0 +1,205 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+const (
+	checkpointDelay = 5 * time.Millisecond
+	prepareLimit    = 60 * time.Second
+	seedLimit       = 10 * time.Minute
+	resumeLimit     = 30 * time.Second
+	leaveLimit      = 30 * time.Second
+	takeoverLimit   = 30 * time.Second
+	arbiterLimit    = 10 * time.Second
+	retryInterval   = 200 * time.Millisecond
+	deathNotice     = time.Second
+)
+
+// carryOut does what the role machine says. What takes long, and may be
+// waited for by nobody, is a task that answers with an event.
+func (g *guest) carryOut(effect pair.Effect) {
+	switch e := effect.(type) {
+	case pair.ConnectStandby:
+		g.startProtection(e.Peer)
+	case pair.Seed:
+		g.protection.begin()
+	case pair.Claim:
+		g.task(func() { g.claim(e) })
+	case pair.PassOutput:
+		g.endCheckpoints()
+		g.gate.Pass()
+	case pair.Ship:
+		g.toProtection(func(p *protection) { p.ship <- e.Epoch })
+	case pair.Release:
+		g.release(e.Epoch)
+	case pair.Silence:
+		g.gate.Silence()
+	case pair.ForwardInput:
+		g.toProtection((*protection).forwardInput)
+	case pair.EndInput:
+		g.gate.EndDivert()
+		g.tell(replica.Header{Type: replica.TypeInputEnd}, nil)
+	case pair.LeaveCOLO:
+		g.leaveCOLO()
+	case pair.LastEpoch:
+		g.toProtection((*protection).askLast)
+	case pair.HandOver:
+		g.tell(replica.Header{Type: replica.TypeHandOver, Epoch: e.Epoch}, nil)
+	case pair.NotifyMachineLost:
+		g.tell(replica.Header{Type: replica.TypeMachineLost}, replica.MachineLost{Reason: "QEMU ended"}.Append(nil))
+	case pair.NotifyRole:
+		role := replica.Role{Generation: e.Generation, Role: string(pair.Standby)}
+		g.tell(replica.Header{Type: replica.TypeRole, Generation: e.Generation}, role.Append(nil))
+	case pair.KillMachine:
+		g.qemu.Kill()
+	case pair.CloseLink:
+		g.closeLink()
+	case pair.ScheduleRetry:
+		g.task(g.retry)
+	case pair.Report:
+		if e.Kind == "error" {
+			g.board.setFailure(e.Message)
+		}
+		g.publish(&control.Event{Kind: e.Kind, Message: e.Message})
+	default:
+		g.carryOutStandby(effect)
+	}
+}
+
+// carryOutStandby does what only a standby is told.
+func (g *guest) carryOutStandby(effect pair.Effect) {
+	switch e := effect.(type) {
+	case pair.Ack:
+		g.standby.acknowledge(e.Epoch)
+	case pair.TakeOver:
+		s := g.standby
+		g.task(func() { g.takeOver(s) })
+	case pair.GoLive:
+		g.goLive()
+	case pair.DropReplica:
+		g.dropReplica()
+	default:
+		g.log.Error("effect not known", "effect", fmt.Sprintf("%T", effect))
+	}
+}
+
+func (g *guest) toProtection(f func(*protection)) {
+	if g.protection != nil {
+		f(g.protection)
+	}
+}
+
+// askLast makes the next checkpoint the last: the guest stays stopped.
+func (p *protection) askLast() {
+	p.last.Store(true)
+	select {
+	case p.asked <- struct{}{}:
+	default:
+	}
+}
+
+// release lets a committed epoch's output go and tells the standby, so that a
+// takeover sends little of it again.
+func (g *guest) release(epoch uint64) {
+	g.d.faults(fault.Committing, epoch)
+	g.gate.Release(epoch)
+	g.toProtection(func(p *protection) {
+		p.link.Send(replica.Header{Type: replica.TypeReleased, Epoch: epoch})
+		select {
+		case p.committed <- epoch:
+		default:
+		}
+	})
+}
+
+// tell sends a message to the other side of the pair; a broken link has its
+// own event.
+func (g *guest) tell(h replica.Header, payload []byte) {
+	l := g.peerLink()
+	if l == nil {
+		return
+	}
+	if err := l.Send(h, payload); err != nil {
+		g.log.Debug("message not sent", "type", h.Type, "error", err)
+	}
+}
+
+// endCheckpoints stops the checkpoint loop; QEMU may be left in COLO.
+func (g *guest) endCheckpoints() {
+	if p := g.protection; p != nil {
+		g.left = p.capture
+		g.stopProtection()
+	}
+}
+
+func (g *guest) leaveCOLO() {
+	g.endCheckpoints()
+	c := g.left
+	if c == nil {
+		return
+	}
+	g.left = nil
+	ctx, cancel := context.WithTimeout(g.ctx, leaveLimit)
+	defer cancel()
+	if err := c.Leave(ctx); err != nil {
+		g.log.Error("the guest did not leave COLO", "error", err)
+		g.publish(&control.Event{Kind: "error", Message: err.Error()})
+		return
+	}
+	g.gate.OpenInput()
+	if g.agent != nil {
+		g.agent.Resume(g.board.epoch(), false, g.board.generation())
+	}
+}
+
+func (g *guest) closeLink() {
+	if l := g.peerLink(); l != nil {
+		l.Close(errors.New("the pair ended"))
+	}
+}
+
+func (g *guest) retry() {
+	t := time.NewTimer(retryInterval)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		g.post(pair.RetryDue{})
+	case <-g.ctx.Done():
+	}
+}
+
+// claim asks the arbiter, once, and answers with what it said.
+func (g *guest) claim(c pair.Claim) {
+	ctx, cancel := context.WithTimeout(g.ctx, arbiterLimit)
+	defer cancel()
+	next := arbiter.Record{Machine: g.name, Generation: c.Expect + 1, Voice: c.Voice, Standby: c.Standby, Kind: string(c.Kind)}
+	won, err := g.d.arbiter.TestAndSet(ctx, c.Expect, next)
+	var lost *arbiter.LostError
+	switch {
+	case err == nil:
+		g.log.Info("arbiter granted", "claim", c.Kind, "generation", won.Generation)
+		g.post(pair.Granted{Generation: won.Generation})
+	case errors.As(err, &lost):
+		g.log.Warn("arbiter denied", "claim", c.Kind, "voice", lost.Winner.Voice, "generation", lost.Winner.Generation)
+		g.post(pair.Denied{Holder: lost.Winner.Voice, Generation: lost.Winner.Generation})
+	default:
+		g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
+		g.post(pair.ArbiterSilent{Why: err.Error()})
+	}
+}
+
+func (g *guest) publish(e *control.Event) {
+	e.Machine = g.name
+	e.Role, e.Generation = g.board.roleNow()
+	g.d.events.publish(e)
+}

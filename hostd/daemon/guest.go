@@ -1,0 +1,186 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+)
+
+const eventQueue = 256
+
+// guest is one machine on this host, on either side of a pair. Its run loop
+// owns the role machine and carries out what it says, in order; everything
+// that takes long is a task that answers with an event.
+type guest struct {
+	d    *Daemon
+	name string
+	spec spec.Machine
+	log  hclog.Logger
+
+	events chan pair.Event
+	ctx    context.Context // ends with the guest
+	end    context.CancelFunc
+	tasks  sync.WaitGroup
+
+	qemu  *machine.Machine
+	gate  *gate.Gate
+	agent *quiesce.Session
+
+	// Owned by the run loop.
+	role       *pair.Machine
+	protection *protection      // the primary's side of a pair
+	standby    *standby         // the standby's side
+	left       *capture.Capture // a capture that ended with QEMU still in COLO
+
+	board board
+}
+
+func (d *Daemon) newGuest(s spec.Machine) *guest {
+	g := &guest{d: d, name: s.Name, spec: s, log: d.log.With("machine", s.Name),
+		events: make(chan pair.Event, eventQueue), role: pair.New(d.config.Host, s.Name)}
+	g.ctx, g.end = context.WithCancel(d.ctx)
+	g.board.init(string(g.role.Role()))
+	return g
+}
+
+// bringUp starts QEMU, the wire and the agent's session; on failure nothing
+// of them is left.
+func (g *guest) bringUp(ctx context.Context, incoming bool) (err error) {
+	if g.qemu, err = machine.Start(ctx, g.d.machineOptions(g.spec, incoming, g.log)); err != nil {
+		return err
+	}
+	if g.gate, err = gate.Open(g.gateOptions()); err != nil {
+		g.qemu.Remove()
+		return fmt.Errorf("connect machine %s to the network: %w; its QEMU was ended", g.name, err)
+	}
+	if g.spec.Agent.Enabled {
+		g.agent = quiesce.New(g.log.Named("agent"), quiesce.Options{Dial: g.dialAgent})
+		g.task(func() { g.agent.Run(g.ctx) })
+	}
+	return nil
+}
+
+// start begins the run loop of a guest that has been brought up.
+func (g *guest) start(first pair.Event) {
+	g.post(first)
+	g.task(g.run)
+	g.task(g.watchQEMU)
+}
+
+func (g *guest) gateOptions() gate.Options {
+	o := gate.Options{HeldOutput: int(g.d.config.Limits.HeldOutput), HeldInput: int(g.d.config.Limits.HeldInput),
+		Log: g.log.Named("gate")}
+	for _, p := range g.spec.Ports {
+		o.Ports = append(o.Ports, gate.Port{Name: p.Name, Tap: p.Tap, Uplink: p.Uplink,
+			MAC: p.MAC, Addresses: p.Addresses})
+	}
+	return o
+}
+
+func (g *guest) task(f func()) {
+	g.tasks.Add(1)
+	go func() {
+		defer g.tasks.Done()
+		f()
+	}()
+}
+
+func (g *guest) watchQEMU() {
+	select {
+	case <-g.qemu.Exited():
+		g.post(pair.MachineLost{Why: g.qemu.Reason().Error()})
+	case <-g.ctx.Done():
+	}
+}
+
+// post hands an event to the run loop. It gives up when the guest has ended.
+func (g *guest) post(e pair.Event) {
+	select {
+	case g.events <- e:
+	case <-g.ctx.Done():
+	}
+}
+
+func (g *guest) run() {
+	for {
+		select {
+		case e := <-g.events:
+			g.step(e)
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *guest) step(e pair.Event) {
+	before := g.role.Role()
+	effects := g.role.Step(e)
+	for _, effect := range effects {
+		g.carryOut(effect)
+	}
+	if now := g.role.Role(); now != before {
+		g.log.Info("role changed", "from", before, "to", now, "event", fmt.Sprintf("%T", e))
+	}
+	g.board.setRole(string(g.role.Role()), g.role.Generation())
+}
+
+// remove ends everything of the guest here and waits for it.
+func (g *guest) remove() {
+	g.gate.Silence()
+	g.gate.DropInput()
+	g.end()
+	g.tasks.Wait()
+	g.stopProtection()
+	g.stopStandby()
+	g.qemu.Remove()
+	g.gate.Close()
+}
+
+// leave ends the daemon's part and lets QEMU be: the machine is silent.
+func (g *guest) leave() {
+	g.gate.Close()
+	g.end()
+	g.tasks.Wait()
+	g.stopProtection()
+	g.stopStandby()
+}
+
+// await returns when the guest's role is one of the wanted, or with an error
+// when it settles elsewhere, which settled tells.
+func (g *guest) await(ctx context.Context, settled func(role string) (done bool, err error)) error {
+	for {
+		role, changed := g.board.role()
+		if done, err := settled(role); done || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-g.ctx.Done():
+			return fmt.Errorf("machine %s was stopped", g.name)
+		case <-ctx.Done():
+			return fmt.Errorf("machine %s is %s: %w", g.name, role, context.Cause(ctx))
+		}
+	}
+}
+
+func (g *guest) dialAgent(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", g.qemu.AgentSocket())
+}
+
+// mac of a port, by its place in the specification.
+func (g *guest) mac(port int) [6]byte {
+	if port < 0 || port >= len(g.spec.Ports) {
+		return [6]byte{}
+	}
+	return g.spec.Ports[port].MAC
+}

@@ -1,0 +1,159 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// protocolVersion of the messages between hosts.
+const protocolVersion = 1
+
+// Reasons of a Reject, for programs.
+const (
+	rejectProtocol uint16 = 1 + iota
+	rejectMachine
+)
+
+// servePeer answers a host that wants this one as its standby.
+func (d *Daemon) servePeer(l *link.Link) {
+	ctx, cancel := context.WithCancel(d.ctx)
+	defer cancel()
+	stop := context.AfterFunc(d.ctx, func() { l.Close(context.Canceled) })
+	defer stop()
+	d.tasks.Add(1)
+	go func() {
+		defer d.tasks.Done()
+		l.Watch(ctx)
+	}()
+	if err := d.prepareStandby(l); err != nil {
+		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
+		sendReject(l, rejectMachine, err)
+		return
+	}
+	<-l.Done()
+}
+
+// prepareStandby reads the primary's greeting and starts a QEMU that waits.
+func (d *Daemon) prepareStandby(l *link.Link) error {
+	hello, err := d.welcome(l)
+	if err != nil {
+		return err
+	}
+	h, payload, err := l.Receive()
+	if err != nil {
+		return err
+	}
+	if h.Type != replica.TypePrepare {
+		return fmt.Errorf("the peer sent %v instead of prepare", h.Type)
+	}
+	prepare, err := replica.DecodePrepare(payload)
+	if err != nil {
+		return err
+	}
+	s, err := spec.Parse("machine from "+hello.Host, prepare.Spec)
+	if err != nil {
+		return err
+	}
+	if s.Name != hello.Machine {
+		return fmt.Errorf("the peer said machine %q and sent machine %q", hello.Machine, s.Name)
+	}
+	return d.becomeStandby(l, hello.Host, prepare.Generation, s)
+}
+
+func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
+	h, payload, err := l.Receive()
+	if err != nil {
+		return replica.Hello{}, err
+	}
+	if h.Type != replica.TypeHello {
+		return replica.Hello{}, fmt.Errorf("the peer sent %v instead of hello", h.Type)
+	}
+	hello, err := replica.DecodeHello(payload)
+	if err != nil {
+		return hello, err
+	}
+	if hello.Protocol != protocolVersion {
+		return hello, fmt.Errorf("the peer speaks version %d of the replica protocol, this host version %d", hello.Protocol, protocolVersion)
+	}
+	welcome := replica.Welcome{Protocol: protocolVersion, Host: d.config.Host}
+	return hello, l.Send(replica.Header{Type: replica.TypeWelcome}, welcome.Append(nil))
+}
+
+func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, s spec.Machine) error {
+	release, err := d.reserve(s.Name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := d.clearForStandby(s.Name); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, prepareLimit)
+	defer cancel()
+	g := d.newGuest(s)
+	if err := g.bringUp(ctx, true); err != nil {
+		return err
+	}
+	if err := g.prepared(ctx, l, primary, generation); err != nil {
+		g.remove()
+		return err
+	}
+	d.add(g)
+	return nil
+}
+
+// clearForStandby removes what an earlier pair left of the machine here. A
+// machine that runs here is never replaced.
+func (d *Daemon) clearForStandby(name string) error {
+	old := d.find(name)
+	if old == nil {
+		return nil
+	}
+	switch role, _ := old.board.role(); role {
+	case string(pair.Fenced):
+	case string(pair.Unprotected):
+		if !old.ended() {
+			return fmt.Errorf("machine %s runs on host %s itself", name, d.config.Host)
+		}
+	default:
+		return fmt.Errorf("machine %s is %s on host %s", name, role, d.config.Host)
+	}
+	old.remove()
+	d.forget(name)
+	return nil
+}
+
+// ended reports that no QEMU of the guest is left.
+func (g *guest) ended() bool {
+	select {
+	case <-g.qemu.Exited():
+		return true
+	default:
+		return false
+	}
+}
+
+// prepared makes the waiting QEMU ready for a takeover and tells the primary.
+func (g *guest) prepared(ctx context.Context, l *link.Link, primary string, generation uint64) error {
+	if err := g.qemu.Monitor().SetCapabilities(ctx, map[string]bool{"x-ignore-shared": true}); err != nil {
+		return err
+	}
+	version, err := g.qemu.Monitor().QueryVersion(ctx)
+	if err != nil {
+		return err
+	}
+	g.board.setQEMU(version.String())
+	if err := g.makeStandby(l, primary); err != nil {
+		return err
+	}
+	s := g.standby
+	g.start(pair.BecomeStandby{Primary: primary, Generation: generation})
+	s.begin()
+	reply := replica.Prepared{QEMUVersion: version.String()}
+	return l.Send(replica.Header{Type: replica.TypePrepared}, reply.Append(nil))
+}

@@ -1,0 +1,250 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/policy"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// protection is the primary's side of a pair, from the connection to the
+// standby until either ends. One goroutine takes checkpoints and ships them,
+// one at a time: while the standby is slow epochs grow longer, and what is
+// held here is never more than one epoch.
+type protection struct {
+	g    *guest
+	link *link.Link
+	ctx  context.Context
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+
+	capture   *capture.Capture
+	ship      chan uint64   // epochs that may be shipped
+	committed chan uint64   // epochs whose output has been released
+	asked     chan struct{} // an operator wants the last epoch
+	last      atomic.Bool
+	policy    policy.Policy
+	learned   policy.State
+	addresses int // how many the standby knows
+	pages     replica.PageBatch
+	frames    replica.OutputBatch
+}
+
+// startProtection connects to the standby and has it prepare; the answer is an
+// event.
+func (g *guest) startProtection(peer string) {
+	p := &protection{g: g, ship: make(chan uint64, 1), committed: make(chan uint64, 1), asked: make(chan struct{}, 1),
+		policy: policyOf(g.spec.Protection)}
+	p.ctx, p.end = context.WithCancel(g.ctx)
+	g.protection = p
+	g.board.setPeer(peer)
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		if err := p.connect(peer); err != nil {
+			g.log.Warn("standby not ready", "peer", peer, "error", err)
+			g.post(pair.SeedFailed{Why: err.Error()})
+			return
+		}
+		g.post(pair.StandbyPrepared{})
+	}()
+}
+
+func (p *protection) connect(peer string) error {
+	address, err := p.g.d.peerAddress(peer)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
+	defer cancel()
+	l, err := link.Dial(ctx, address, p.g.d.linkOptions(p.g.log))
+	if err != nil {
+		return err
+	}
+	p.link = l
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		l.Watch(p.ctx)
+	}()
+	return p.greet()
+}
+
+// greet names the machine to the standby and waits until a QEMU stands by
+// there.
+func (p *protection) greet() error {
+	g := p.g
+	hello := replica.Hello{Protocol: protocolVersion, Host: g.d.config.Host, Machine: g.name}
+	if err := p.link.Send(replica.Header{Type: replica.TypeHello}, hello.Append(nil)); err != nil {
+		return err
+	}
+	if _, err := p.expect(replica.TypeWelcome); err != nil {
+		return err
+	}
+	text, err := g.spec.Marshal()
+	if err != nil {
+		return err
+	}
+	prepare := replica.Prepare{Spec: text, Generation: g.board.generation()}
+	if err := p.link.Send(replica.Header{Type: replica.TypePrepare, Generation: prepare.Generation}, prepare.Append(nil)); err != nil {
+		return err
+	}
+	_, err = p.expect(replica.TypePrepared)
+	return err
+}
+
+func (p *protection) expect(want replica.Type) ([]byte, error) {
+	h, payload, err := p.link.Receive()
+	if err != nil {
+		return nil, err
+	}
+	if h.Type == replica.TypeReject {
+		reject, err := replica.DecodeReject(payload)
+		if err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("the standby refuses: %s", reject.Reason)
+	}
+	if h.Type != want {
+		return nil, fmt.Errorf("the standby sent %v instead of %v", h.Type, want)
+	}
+	return payload, nil
+}
+
+// begin starts the goroutines of a protection whose standby is ready.
+func (p *protection) begin() {
+	p.wg.Add(2)
+	go func() {
+		defer p.wg.Done()
+		p.listen()
+	}()
+	go func() {
+		defer p.wg.Done()
+		if err := p.protect(); err != nil && p.ctx.Err() == nil {
+			p.failed(err)
+		}
+	}()
+}
+
+// failed tells the role machine why checkpoints ended. The death of QEMU has
+// its own event, which must not be overtaken by this one.
+func (p *protection) failed(err error) {
+	select {
+	case <-p.g.qemu.Exited():
+		return
+	case <-p.ctx.Done():
+		return
+	case <-time.After(deathNotice):
+	}
+	p.g.log.Error("checkpoints ended", "error", err)
+	p.g.post(pair.LinkLost{Why: err.Error()})
+}
+
+// listen turns the standby's answers into events.
+func (p *protection) listen() {
+	for {
+		h, payload, err := p.link.Receive()
+		if err != nil {
+			if p.ctx.Err() == nil {
+				p.g.post(pair.LinkLost{Why: err.Error()})
+			}
+			return
+		}
+		switch h.Type {
+		case replica.TypeAck:
+			p.g.post(pair.EpochAcked{Epoch: h.Epoch})
+		case replica.TypeTookOver:
+			p.g.post(pair.PeerTookOver{Generation: h.Generation})
+		case replica.TypeReject, replica.TypeBye:
+			p.link.Close(p.refusal(h.Type, payload))
+		default:
+			p.link.Close(fmt.Errorf("the standby sent %v, which only a primary sends", h.Type))
+		}
+	}
+}
+
+func (p *protection) refusal(t replica.Type, payload []byte) error {
+	if t == replica.TypeReject {
+		if r, err := replica.DecodeReject(payload); err == nil {
+			return fmt.Errorf("the standby refuses: %s", r.Reason)
+		}
+	}
+	if b, err := replica.DecodeBye(payload); err == nil {
+		return fmt.Errorf("the standby left: %s", b.Reason)
+	}
+	return errors.New("the standby left")
+}
+
+// protect seeds the standby and then takes one checkpoint after the other.
+func (p *protection) protect() error {
+	if err := p.seed(); err != nil {
+		return err
+	}
+	epochs := new(capture.Epoch)
+	for number := uint64(1); ; number++ {
+		if err := p.capture.AwaitRequest(); err != nil {
+			return fmt.Errorf("wait for QEMU to stand by for a checkpoint: %w", err)
+		}
+		if err := p.cycle(epochs, number); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *protection) seed() error {
+	ctx, cancel := context.WithTimeout(p.ctx, seedLimit)
+	defer cancel()
+	g := p.g
+	c, err := capture.Start(ctx, capture.Options{Monitor: g.qemu.Monitor(), Socket: g.qemu.COLOSocket(),
+		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Log: g.log.Named("capture")})
+	if err != nil {
+		return err
+	}
+	p.capture = c
+	context.AfterFunc(p.ctx, c.Close)
+	return c.Seed(ctx, seeder{p})
+}
+
+// seeder ships the first full copy as it is read.
+type seeder struct{ *protection }
+
+func (s seeder) Blocks(machine string, ram colo.Section, blocks []colo.Block) error {
+	b := replica.Blocks{MachineName: machine, RAM: replica.Section(ram)}
+	for _, x := range blocks {
+		b.Blocks = append(b.Blocks, replica.Block{Name: x.Name, Size: x.Size})
+	}
+	return s.link.Send(replica.Header{Type: replica.TypeBlocks}, b.Append(nil))
+}
+
+func (s seeder) Pages(b *capture.Batch) error { return s.sendBatch(b, 0) }
+
+// stopProtection ends the protection and waits for it. The guest may be left
+// stopped in COLO: Leave frees it.
+func (g *guest) stopProtection() {
+	p := g.protection
+	if p == nil {
+		return
+	}
+	g.protection = nil
+	p.end()
+	if p.link != nil {
+		p.link.Close(context.Canceled)
+	}
+	p.wg.Wait()
+	g.board.setPeer("")
+}
+
+func policyOf(p spec.Protection) policy.Policy {
+	return policy.Policy{Periodic: p.Checkpoint == spec.Periodic, Interval: time.Duration(p.Interval),
+		MinEpoch: time.Duration(p.MinEpoch), MaxEpoch: time.Duration(p.MaxEpoch), Overhead: float64(p.Overhead)}
+}

@@ -1,0 +1,175 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// takeOver makes the waiting QEMU run from the last committed epoch. The
+// arbiter has given this host the voice.
+func (g *guest) takeOver(s *standby) {
+	ctx, cancel := context.WithTimeout(g.ctx, takeoverLimit)
+	defer cancel()
+	started := time.Now()
+	if err := g.runStandby(ctx, s); err != nil {
+		g.log.Error("takeover failed", "error", err)
+		g.post(pair.TakeoverFailed{Why: err.Error()})
+		return
+	}
+	g.log.Info("takeover: the guest runs", "epoch", s.replica.Applied(), "after", time.Since(started))
+	g.post(pair.Running{})
+}
+
+func (g *guest) runStandby(ctx context.Context, s *standby) error {
+	s.endReceiving()
+	s.replica.Drop()
+	if err := s.replica.Apply(); err != nil {
+		return err
+	}
+	g.d.faults(fault.TakingOver, s.replica.Applied())
+	g.gate.Hold()
+	g.gate.HoldInput()
+	events := g.qemu.Monitor().Events()
+	defer events.Close()
+	if err := g.feed(ctx, s); err != nil {
+		return err
+	}
+	for {
+		select {
+		case e, ok := <-events.C():
+			if !ok {
+				return errors.New("QEMU ended while it loaded the machine")
+			}
+			if e.Name == "RESUME" {
+				return nil
+			}
+		case <-g.qemu.Exited():
+			return g.qemu.Reason()
+		case <-ctx.Done():
+			return fmt.Errorf("QEMU does not run the machine: %w", ctx.Err())
+		}
+	}
+}
+
+// feed hands QEMU the synthesized migration stream.
+func (g *guest) feed(ctx context.Context, s *standby) error {
+	socket := g.qemu.IncomingSocket()
+	if err := g.qemu.Monitor().MigrateIncoming(ctx, "unix:"+socket); err != nil {
+		return err
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("connect to the waiting QEMU: %w", err)
+	}
+	defer conn.Close()
+	w := bufio.NewWriterSize(conn, 1<<20)
+	if err := s.replica.WriteStream(w); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// goLive gives the machine its voice here: its addresses are announced,
+// committed output that the old primary may not have sent is sent, and the
+// agent re-initialises its ports. Arriving frames wait until the old primary,
+// if it lives, has passed on what arrived there before.
+func (g *guest) goLive() {
+	s := g.standby
+	g.board.committedTo(s.replica.Applied())
+	if err := g.gate.Announce(); err != nil {
+		g.log.Error("addresses not announced", "error", err)
+	}
+	if err := g.resend(s); err != nil {
+		g.log.Error("committed output not sent again", "error", err)
+	}
+	if g.agent != nil {
+		g.agent.Resume(s.replica.Applied(), true, g.role.Generation())
+	}
+	g.gate.Pass()
+	g.tell(replica.Header{Type: replica.TypeTookOver, Generation: g.role.Generation()}, replica.TookOver{Host: g.d.config.Host}.Append(nil))
+	g.publish(&control.Event{Kind: "running", Epoch: s.replica.Applied(), Message: "the machine runs here from the last committed epoch"})
+	g.standby = nil
+	g.task(func() { g.finishTakeover(s) })
+	g.task(g.repeatAnnouncement)
+}
+
+// finishTakeover hands in what the old primary passes on, then what waits
+// here, and ends the standby's part.
+func (g *guest) finishTakeover(s *standby) {
+	limit := context.AfterFunc(g.ctx, func() { s.link.Close(context.Canceled) })
+	defer limit()
+	timer := time.AfterFunc(time.Duration(g.d.config.Detection.Limit), func() { s.link.Close(errors.New("the old primary passes nothing on")) })
+	defer timer.Stop()
+	n := g.takeInput(s.link)
+	g.gate.OpenInput()
+	g.log.Info("takeover: the ports are open", "passed-on", n)
+	s.link.Close(context.Canceled)
+	s.close()
+	g.board.setPeer("")
+}
+
+// takeInput injects the frames that the old primary passes on, until it says
+// that there are no more, or is gone.
+func (g *guest) takeInput(l *link.Link) (frames int) {
+	for {
+		h, payload, err := l.Receive()
+		if err != nil || h.Type == replica.TypeInputEnd {
+			return frames
+		}
+		if h.Type != replica.TypeInput {
+			continue
+		}
+		batch, err := replica.DecodeOutput(payload)
+		if err != nil {
+			return frames
+		}
+		for f, ok := batch.Next(); ok; f, ok = batch.Next() {
+			g.gate.Inject(gate.Frame{Port: int(f.Port), Data: f.Data})
+			frames++
+		}
+	}
+}
+
+func (g *guest) resend(s *standby) error {
+	if s.released >= s.replica.Applied() {
+		return nil
+	}
+	return s.replica.LastOutput(func(port int, frame []byte) {
+		g.gate.Resend(gate.Frame{Port: port, Data: frame})
+	})
+}
+
+// repeatAnnouncement covers switches that missed the first.
+func (g *guest) repeatAnnouncement() {
+	const times, interval = 3, 300 * time.Millisecond
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for range times {
+		select {
+		case <-tick.C:
+			if err := g.gate.Announce(); err != nil {
+				return
+			}
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+// dropReplica ends the standby's part; the guest is forgotten here.
+func (g *guest) dropReplica() {
+	g.stopStandby()
+	g.qemu.Kill()
+	g.d.retire(g)
+}

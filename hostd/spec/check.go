@@ -1,0 +1,128 @@
+package spec
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
+)
+
+var (
+	machineName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	interfaceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`)
+	channelName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+)
+
+func (m Machine) check(f *yamlfile.File) {
+	if !machineName.MatchString(m.Name) {
+		f.Problem("name", "%q is no machine name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", m.Name)
+	}
+	const mib, least, most = 1 << 20, 16 << 20, 4 << 40
+	if m.Memory < least || m.Memory > most || m.Memory%mib != 0 {
+		f.Problem("memory", "%d bytes: want 16MiB to 4TiB in whole MiB", m.Memory)
+	}
+	if m.CPUs < 1 || m.CPUs > 255 {
+		f.Problem("cpus", "%d: want 1 to 255", m.CPUs)
+	}
+	oneOf(f, "machine", m.Machine, "pc", "q35")
+	m.checkBoot(f)
+	m.checkPorts(f)
+	if m.Agent.Enabled && !channelName.MatchString(m.Agent.Channel) {
+		f.Problem("agent.channel", "%q is no channel name: 1 to 63 letters, digits, dots, dashes and underscores", m.Agent.Channel)
+	}
+	m.checkExtraArgs(f)
+	m.Protection.check(f)
+}
+
+func (m Machine) checkBoot(f *yamlfile.File) {
+	if m.Kernel == "" && m.Disk == nil {
+		f.Problem("kernel", "give a kernel or a disk to boot from")
+	}
+	if m.Kernel == "" && (m.Initrd != "" || m.Append != "") {
+		f.Problem("initrd", "initrd and append go with a kernel")
+	}
+	paths := [][2]string{{"kernel", m.Kernel}, {"initrd", m.Initrd}, {"console", m.Console}}
+	if m.Disk != nil {
+		paths = append(paths, [2]string{"disk.image", m.Disk.Image})
+		oneOf(f, "disk.format", m.Disk.Format, "raw", "qcow2")
+		if m.Disk.Image == "" {
+			f.Problem("disk.image", "is missing")
+		}
+	}
+	for _, p := range paths {
+		if field, path := p[0], p[1]; path != "" && !filepath.IsAbs(path) {
+			f.Problem(field, "%q is no absolute path: the standby reads the same file", path)
+		}
+	}
+}
+
+func (m Machine) checkPorts(f *yamlfile.File) {
+	seen := map[string]string{}
+	unique := func(field, value string) {
+		if first, ok := seen[value]; ok {
+			f.Problem(field, "%q is also %s", value, first)
+		}
+		seen[value] = field
+	}
+	for i, p := range m.Ports {
+		field := fmt.Sprintf("ports[%d]", i)
+		if p.Name == "" {
+			f.Problem(field+".name", "is missing")
+		}
+		unique(field+".name", "port "+p.Name)
+		for _, card := range [][2]string{{".tap", p.Tap}, {".uplink", p.Uplink}} {
+			name, value := card[0], card[1]
+			if !interfaceName.MatchString(value) {
+				f.Problem(field+name, "%q is no interface name: 1 to 15 letters, digits, dots, dashes and underscores", value)
+				continue
+			}
+			unique(field+name, value)
+		}
+		if p.MAC == (MAC{}) || p.MAC[0]&1 != 0 {
+			f.Problem(field+".mac", "%v is not the address of one card", p.MAC)
+		}
+		unique(field+".mac", p.MAC.String())
+	}
+}
+
+// owned are QEMU options that the daemon sets itself.
+var owned = []string{"-name", "-machine", "-M", "-m", "-smp", "-qmp", "-incoming", "-daemonize", "-S", "-accel", "-enable-kvm", "-mem-path", "-loadvm", "-runas", "-chroot"}
+
+func (m Machine) checkExtraArgs(f *yamlfile.File) {
+	for i, a := range m.ExtraArgs {
+		if slices.Contains(owned, "-"+strings.TrimLeft(a, "-")) && strings.HasPrefix(a, "-") {
+			f.Problem(fmt.Sprintf("extra-args[%d]", i), "%s is the daemon's to set", a)
+		}
+	}
+}
+
+func (p Protection) check(f *yamlfile.File) {
+	oneOf(f, "protection.checkpoint", p.Checkpoint, Demand, Periodic)
+	oneOf(f, "protection.output", p.Output, Hold, Pass)
+	oneOf(f, "protection.on-quiesce-failure", p.OnQuiesceFailure, Force, Skip)
+	between := func(field string, v yamlfile.Duration, least, most time.Duration) {
+		if d := time.Duration(v); d < least || d > most {
+			f.Problem("protection."+field, "%v: want %v to %v", d, least, most)
+		}
+	}
+	between("interval", p.Interval, time.Millisecond, time.Minute)
+	between("min-epoch", p.MinEpoch, 0, time.Minute)
+	between("max-epoch", p.MaxEpoch, 5*time.Millisecond, time.Minute)
+	between("quiesce-deadline", p.QuiesceDeadline, time.Millisecond, 10*time.Second)
+	if p.MaxEpoch < p.MinEpoch {
+		f.Problem("protection.max-epoch", "%v is less than min-epoch (%v)", time.Duration(p.MaxEpoch), time.Duration(p.MinEpoch))
+	}
+	if p.Overhead <= 0 || p.Overhead > 1 {
+		f.Problem("protection.overhead", "%g%%: want more than 0%% and at most 100%%", float64(p.Overhead)*100)
+	}
+}
+
+func oneOf(f *yamlfile.File, field, v string, allowed ...string) {
+	if !slices.Contains(allowed, v) {
+		f.Problem(field, "%q is not one of %s", v, strings.Join(allowed, ", "))
+	}
+}
