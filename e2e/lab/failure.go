@@ -1,0 +1,103 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// tailBytes of each log go into a Failure.
+const tailBytes = 4 << 10
+
+// Failure is an error with what the host had to say about it.
+type Failure struct {
+	Err  error
+	Host string
+	// Tails are the ends of the daemon's log and of what machines wrote,
+	// by file name.
+	Tails map[string]string
+}
+
+// Unwrap returns the error itself.
+func (f *Failure) Unwrap() error { return f.Err }
+
+func (f *Failure) Error() string {
+	var b strings.Builder
+	b.WriteString(f.Err.Error())
+	for _, name := range slices.Sorted(maps.Keys(f.Tails)) {
+		fmt.Fprintf(&b, "\n--- host %s, end of %s ---\n%s", f.Host, name, f.Tails[name])
+	}
+	return b.String()
+}
+
+// explain adds the ends of the host's logs to an error; nil stays nil.
+func (h *Host) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	var already *Failure
+	if errors.As(err, &already) {
+		return err
+	}
+	return &Failure{Err: err, Host: h.Name, Tails: h.tails()}
+}
+
+// Explain adds the ends of all hosts' logs to an error, for reports; nil stays
+// nil.
+func (l *Lab) Explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	errs := []error{err}
+	for _, h := range l.Hosts {
+		errs = append(errs, &Failure{Err: errors.New("host " + h.Name), Host: h.Name, Tails: h.tails()})
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Host) tails() map[string]string {
+	tails := map[string]string{}
+	for _, pattern := range []string{h.LogFile(), filepath.Join(h.StateDir, "*.log"), filepath.Join(h.StateDir, "*.console")} {
+		paths, _ := filepath.Glob(pattern) // the pattern is well-formed
+		for _, path := range paths {
+			if text := tail(path); text != "" {
+				tails[filepath.Base(path)] = text
+			}
+		}
+	}
+	return tails
+}
+
+// tail is the end of a file, from the start of a line on; a file that cannot
+// be read has none.
+func tail(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return ""
+	}
+	from := max(size-tailBytes, 0)
+	b := make([]byte, size-from)
+	n, _ := f.ReadAt(b, from)
+	text := string(b[:n])
+	if from > 0 {
+		_, text, _ = strings.Cut(text, "\n")
+	}
+	return strings.TrimRight(text, "\n")
+}
+
+func isReset(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
+}

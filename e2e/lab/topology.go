@@ -1,0 +1,145 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Names inside the namespaces of hosts, client and server.
+const (
+	UplinkIn  = "up-in"
+	UplinkOut = "up-out"
+	linkName  = "link"
+	endName   = "eth0"
+)
+
+func (l *Lab) makeSpaces(ctx context.Context) (err error) {
+	if l.Net, err = l.space("net"); err != nil {
+		return err
+	}
+	if l.Client, err = l.space("cli"); err != nil {
+		return err
+	}
+	if l.Server, err = l.space("srv"); err != nil {
+		return err
+	}
+	for i := range l.options.Hosts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := string(rune('a' + i))
+		space, err := l.space("host" + name)
+		if err != nil {
+			return err
+		}
+		h, err := newHost(l, name, space, i+1)
+		if err != nil {
+			return err
+		}
+		l.Hosts = append(l.Hosts, h)
+		l.cleanup.push("end host "+name, h.end)
+	}
+	return nil
+}
+
+func (l *Lab) space(suffix string) (*Space, error) {
+	s, err := newSpace(l.Name + "-" + suffix)
+	if err != nil {
+		return nil, err
+	}
+	l.cleanup.push("remove network namespace "+s.Name, s.remove)
+	return s, nil
+}
+
+// connect lays the wires and waits until frames can pass.
+func (l *Lab) connect(ctx context.Context) (err error) {
+	if l.Inside, err = newSegment(l.Net, "in"); err != nil {
+		return err
+	}
+	if l.Outside, err = newSegment(l.Net, "out"); err != nil {
+		return err
+	}
+	if l.Link, err = newSegment(l.Net, "link"); err != nil {
+		return err
+	}
+	l.cleanup.push("restore the wires between the hosts", l.Link.stopRelay)
+	if err := l.connectEnds(); err != nil {
+		return err
+	}
+	for _, h := range l.Hosts {
+		if err := l.connectHost(h); err != nil {
+			return fmt.Errorf("connect host %s: %w", h.Name, err)
+		}
+	}
+	return l.awaitCarrier(ctx)
+}
+
+func (l *Lab) connectEnds() error {
+	if _, err := l.Inside.plug("cli", l.Client, endName, ClientAddress+"/24"); err != nil {
+		return err
+	}
+	if err := l.Client.defaultRoute(NATInside); err != nil {
+		return err
+	}
+	_, err := l.Outside.plug("srv", l.Server, endName, ServerAddress+"/24")
+	return err
+}
+
+func (l *Lab) connectHost(h *Host) (err error) {
+	if h.In, err = l.Inside.plug(h.Name, h.Space, UplinkIn, ""); err != nil {
+		return err
+	}
+	if h.Out, err = l.Outside.plug(h.Name, h.Space, UplinkOut, ""); err != nil {
+		return err
+	}
+	for _, uplink := range []string{UplinkIn, UplinkOut} {
+		link, err := h.Space.links.LinkByName(uplink)
+		if err == nil {
+			err = h.Space.links.SetPromiscOn(link)
+		}
+		if err != nil {
+			return fmt.Errorf("set %s promiscuous: %w", uplink, err)
+		}
+	}
+	h.Link, err = l.Link.plug(h.Name, h.Space, linkName, h.Address+"/24")
+	return err
+}
+
+// awaitCarrier waits until every port of every bridge forwards.
+func (l *Lab) awaitCarrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		waiting, err := l.notForwarding()
+		if err != nil || waiting == "" {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("interface %s is not up: %w", waiting, ctx.Err())
+		}
+	}
+}
+
+func (l *Lab) notForwarding() (string, error) {
+	links, err := l.Net.links.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return "", fmt.Errorf("list the interfaces of %s: %w", l.Net.Name, err)
+	}
+	for _, link := range links {
+		a := link.Attrs()
+		// Bridges themselves come up a second later: the kernel is in no
+		// hurry with them, and forwarding does not need it.
+		if link.Type() == "veth" && a.OperState != netlink.OperUp {
+			return a.Name, nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,57 @@
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Usage is what a process holds of the kernel.
+type Usage struct {
+	Descriptors int
+	Threads     int
+	RSS         uint64 // resident memory, bytes
+}
+
+// UsageOf a process. Compare two of them to find a leak.
+func UsageOf(p Process) (Usage, error) {
+	u, err := usageOf(p.PID)
+	if err == nil && !p.Alive() { // else it may be another's
+		err = os.ErrProcessDone
+	}
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage of process %d: %w", p.PID, err)
+	}
+	return u, nil
+}
+
+func usageOf(pid int) (u Usage, err error) {
+	fds, err := os.ReadDir(procPath(pid, "fd"))
+	if err != nil {
+		return u, err
+	}
+	u.Descriptors = len(fds)
+	status, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		return u, err
+	}
+	lines := bufio.NewScanner(bytes.NewReader(status))
+	for lines.Scan() {
+		key, value, _ := strings.Cut(lines.Text(), ":")
+		number, _, _ := strings.Cut(strings.TrimSpace(value), " ")
+		switch key {
+		case "Threads":
+			u.Threads, err = strconv.Atoi(number)
+		case "VmRSS": // in kB
+			u.RSS, err = strconv.ParseUint(number, 10, 64)
+			u.RSS <<= 10
+		}
+		if err != nil {
+			return u, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return u, lines.Err()
+}

@@ -1,0 +1,156 @@
+// Package scene sets the lab's stage: two hosts with their daemons, the NAT
+// guest on host A, traffic through it. Demo, tests and benchmarks play on it.
+package scene
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/accel"
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
+)
+
+// Machine is the name of the protected machine.
+const Machine = "nat"
+
+const (
+	probePort = 7000
+	tcpPort   = 7001
+)
+
+// Options of a Scene.
+type Options struct {
+	// Build is the project's build directory, which "make setup build" fills.
+	Build string
+	// Faults runs daemons that stop at labelled steps.
+	Faults bool
+	// Accel is kvm, tcg or auto (default): what a probe finds.
+	Accel string
+	// Configure changes the daemons' configuration before they start.
+	Configure func(*lab.Config)
+	// Files is where logs go; default: the directory for temporary files.
+	Files string
+}
+
+// Scene is a lab with daemons.
+type Scene struct {
+	*lab.Lab
+	A, B   *lab.Host
+	Images lab.Images
+	Accel  accel.Result
+}
+
+// New removes what dead labs left, makes a lab and starts its daemons.
+func New(ctx context.Context, o Options) (*Scene, error) {
+	if _, err := lab.Sweep(); err != nil {
+		return nil, fmt.Errorf("remove what an earlier lab left: %w", err)
+	}
+	s := &Scene{Images: lab.ImagesIn(filepath.Join(o.Build, "images"))}
+	qemu := absolute(o.Build, "bin/qemu-system-x86_64")
+	s.Accel = accel.Result{Accel: o.Accel}
+	if o.Accel == "" || o.Accel == "auto" {
+		s.Accel = accel.Probe(ctx, qemu, s.Images.Kernel, filepath.Join(o.Build, "cache"))
+	}
+	binary := absolute(o.Build, "bin/hostd")
+	if o.Faults {
+		binary = absolute(o.Build, "bin/hostd-faults")
+	}
+	var err error
+	s.Lab, err = lab.New(ctx, lab.Options{HostdBinary: binary, QEMU: qemu, Accel: s.Accel.Accel, Dir: o.Files})
+	if err != nil {
+		return nil, err
+	}
+	s.A, s.B = s.Host("a"), s.Host("b")
+	if o.Configure != nil {
+		for _, h := range s.Hosts {
+			o.Configure(&h.Config)
+		}
+	}
+	return s, nil
+}
+
+func absolute(build, name string) string {
+	path := filepath.Join(build, name)
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// NAT is the specification of the NAT guest in oracle mode. The flags are
+// added to its application's.
+func (s *Scene) NAT(flags ...string) lab.Machine {
+	m := lab.NATMachine(s.Images, append([]string{"-oracle",
+		"-in-addr=" + lab.NATInside + "/24", "-out-addr=" + lab.NATOutside + "/24"}, flags...)...)
+	off := false
+	for i := range m.Ports {
+		m.Ports[i].Offloads = &off
+	}
+	return m
+}
+
+// Boot starts a machine on host A and waits until packets pass through it.
+func (s *Scene) Boot(ctx context.Context, m lab.Machine) error {
+	if _, err := s.A.StartMachine(ctx, m); err != nil {
+		return err
+	}
+	if err := s.awaitPackets(ctx); err != nil {
+		return s.Explain(fmt.Errorf("the guest does not forward: %w", err))
+	}
+	return nil
+}
+
+// awaitPackets sends probes until one comes back.
+func (s *Scene) awaitPackets(ctx context.Context) error {
+	r := traffic.NewRecorder(1 << 16)
+	server, err := traffic.StartUDPServer(s.Server.Name, s.address(lab.ServerAddress, probePort), r)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	client, err := traffic.StartUDPClient(s.Client.Name, traffic.UDPClientOptions{
+		Server: server.Addr(), Rate: 20, Linger: time.Millisecond}, r)
+	if err != nil {
+		return err
+	}
+	defer client.Stop()
+	return Until(ctx, func() bool { return client.Replied() > 0 })
+}
+
+// Until waits for a condition.
+func Until(ctx context.Context, ok func() bool) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Protect protects the machine that runs on one host by another.
+func (s *Scene) Protect(ctx context.Context, from, to *lab.Host) error {
+	_, err := from.Protect(ctx, Machine, to.Name)
+	return err
+}
+
+// Console of the machine on a host.
+func (s *Scene) Console(h *lab.Host) string {
+	b, err := os.ReadFile(h.ConsoleFile(Machine))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+func (s *Scene) address(ip string, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(ip), port)
+}
