@@ -1,19 +1,11 @@
 package images
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"strings"
-
-	"github.com/ulikunitz/xz"
 )
 
 const kernelPackage = "linux-image-cloud-amd64"
@@ -23,18 +15,30 @@ type kernel struct {
 	modules []file
 }
 
-// fetchKernel takes Debian's present cloud kernel, from the cache if it is
-// there.
-func fetchKernel(ctx context.Context, cache string) (kernel, error) {
+// fetchKernel takes Debian's present cloud kernel and the modules wanted, with
+// all that they depend on, in an order in which they can be loaded.
+func fetchKernel(ctx context.Context, p packages, wanted []string) (kernel, error) {
 	name, err := realPackage(ctx)
 	if err != nil {
 		return kernel{}, err
 	}
-	deb, err := download(ctx, cache, name)
+	deb, err := p.fetch(ctx, name)
 	if err != nil {
 		return kernel{}, err
 	}
-	return unpack(ctx, deb)
+	image, modules, err := unpackKernel(ctx, p, deb, wanted)
+	if err != nil {
+		return kernel{}, err
+	}
+	order, err := loadOrder(wanted, modules)
+	if err != nil {
+		return kernel{}, fmt.Errorf("%s: %w", deb, err)
+	}
+	k := kernel{image: image}
+	for i, name := range order {
+		k.modules = append(k.modules, file{name: fmt.Sprintf("modules/%02d-%s.ko", i, name), content: modules[name].content, mode: 0o644})
+	}
+	return k, nil
 }
 
 // realPackage is what the metapackage depends on.
@@ -51,106 +55,43 @@ func realPackage(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("apt knows no package behind %s; run apt-get update", kernelPackage)
 }
 
-func download(ctx context.Context, cache, name string) (string, error) {
-	pattern := filepath.Join(cache, name+"_*.deb")
-	if found, _ := filepath.Glob(pattern); len(found) > 0 {
-		return found[len(found)-1], nil
-	}
-	cmd := exec.CommandContext(ctx, "apt-get", "download", "-q", name)
-	cmd.Dir = cache
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("apt-get download %s: %w\n%s", name, err, out)
-	}
-	found, _ := filepath.Glob(pattern)
-	if len(found) == 0 {
-		return "", fmt.Errorf("apt-get download %s left no package", name)
-	}
-	return found[0], nil
-}
-
-// unpack picks the kernel and the modules out of the package.
-func unpack(ctx context.Context, deb string) (k kernel, err error) {
-	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return k, err
-	}
-	if err := cmd.Start(); err != nil {
-		return k, err
-	}
-	found := map[string][]byte{}
-	err = k.read(tar.NewReader(out), found)
-	_, _ = io.Copy(io.Discard, out)
-	if err = errors.Join(err, cmd.Wait()); err != nil {
-		return k, fmt.Errorf("unpack %s: %w", deb, err)
-	}
-	return k, k.order(found, deb)
-}
-
-func (k *kernel) read(t *tar.Reader, found map[string][]byte) error {
-	for {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+// unpackKernel reads the package again for as long as modules name others that
+// they depend on: once for Debian 12's kernel, twice for Debian 13's.
+func unpackKernel(ctx context.Context, p packages, deb string, wanted []string) (image []byte, modules map[string]module, err error) {
+	modules = map[string]module{}
+	for missing := set(wanted); len(missing) > 0; missing = unresolved(modules) {
+		files, err := p.extract(ctx, deb, func(name string) bool {
+			return isKernel(name) || missing[moduleName(name)]
+		})
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		base := path.Base(h.Name)
-		module, isModule := moduleName(base)
-		switch {
-		case strings.HasPrefix(base, "vmlinuz-"):
-			k.image, err = io.ReadAll(t)
-		case isModule && needed(module):
-			found[module], err = readModule(base, t)
+		before := len(modules)
+		for name, content := range files {
+			if isKernel(name) {
+				image = content
+			} else if modules[moduleName(name)], err = readModule(name, content); err != nil {
+				return nil, nil, fmt.Errorf("module %s of %s: %w", name, deb, err)
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", h.Name, err)
+		if len(modules) == before {
+			break // loadOrder says what is missing
 		}
 	}
+	if image == nil {
+		return nil, nil, fmt.Errorf("%s has no kernel", deb)
+	}
+	return image, modules, nil
 }
 
-// order numbers the modules, so that the guest loads them by name.
-func (k *kernel) order(found map[string][]byte, deb string) error {
-	if k.image == nil {
-		return fmt.Errorf("%s has no kernel", deb)
-	}
-	for i, name := range modules {
-		content, ok := found[name]
-		if !ok {
-			continue // built into this kernel
-		}
-		k.modules = append(k.modules, file{fmt.Sprintf("modules/%02d-%s.ko", i, name), content, 0o644})
-	}
-	if len(k.modules) == 0 {
-		return fmt.Errorf("%s has none of the modules %v", deb, modules)
-	}
-	return nil
+func isKernel(name string) bool {
+	return strings.HasPrefix(path.Base(name), "vmlinuz-")
 }
 
-func moduleName(base string) (string, bool) {
-	name, ok := strings.CutSuffix(strings.TrimSuffix(base, ".xz"), ".ko")
-	return strings.ReplaceAll(name, "-", "_"), ok
-}
-
-func needed(module string) bool {
-	for _, m := range modules {
-		if m == module {
-			return true
-		}
+func set(names []string) map[string]bool {
+	s := map[string]bool{}
+	for _, n := range names {
+		s[n] = true
 	}
-	return false
-}
-
-func readModule(base string, r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(r)
-	if err != nil || !strings.HasSuffix(base, ".xz") {
-		return b, err
-	}
-	x, err := xz.NewReader(bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(x)
+	return s
 }

@@ -120,3 +120,9 @@ func (c *Client) MigrateIncoming(ctx context.Context, uri string) error {
 func (c *Client) COLOLostHeartbeat(ctx context.Context) error {
 	return c.Execute(ctx, "x-colo-lost-heartbeat", nil, nil)
 }
+
+// MigrateCancel ends an outgoing migration; the guest runs on. Never call it in
+// COLO: the state sticks.
+func (c *Client) MigrateCancel(ctx context.Context) error {
+	return c.Execute(ctx, "migrate_cancel", nil, nil)
+}

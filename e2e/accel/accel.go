@@ -1,10 +1,10 @@
 // Package accel finds out whether guests run under KVM here. That /dev/kvm
 // opens, and even that QEMU starts with it, proves nothing: only a guest that
-// boots does.
+// boots does. Where none boots, the same guest is tried under TCG: only if that
+// works is KVM to blame.
 package accel
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,37 +18,69 @@ import (
 // patience is far more than a guest needs for its first line under KVM.
 const patience = 15 * time.Second
 
-// Result of a probe.
+// Result of a probe. Its three answers are yes (Answered, kvm), no (Answered,
+// tcg) and could not tell (not Answered; TCG is then the safe choice).
 type Result struct {
 	// Accel is kvm or tcg.
 	Accel string `json:"accel"`
 	// Why in words.
 	Why string `json:"why"`
-	// Known is false where the probe itself failed; TCG is then the safe answer.
-	Known bool `json:"known"`
-	// Boot and QEMU are what the answer holds for.
+	// Answered is false where the probe itself failed; such a result is not
+	// remembered.
+	Answered bool `json:"answered"`
+	// Boot and QEMU are what the answer holds for: the machine's boot_id and
+	// the first line of QEMU's version.
 	Boot string `json:"boot"`
 	QEMU string `json:"qemu"`
 }
 
-// Probe boots a kernel under KVM to its first line, or takes the remembered
-// answer for this boot of the machine and this QEMU.
+// Probe boots kernel under KVM to its first line, with a deadline, or takes the
+// answer that the directory cache remembers for this boot of the machine and
+// this QEMU. It takes seconds at most where KVM works, some twenty where it
+// does not. It kills only the QEMUs that it starts. Probes may run at the same
+// time.
 func Probe(ctx context.Context, qemu, kernel, cache string) Result {
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	version, err := exec.CommandContext(ctx, qemu, "--version").Output()
+	return probe{qemu: qemu, kernel: kernel, memory: filepath.Join(cache, "accel.json"),
+		device: "/dev/kvm", bootID: "/proc/sys/kernel/random/boot_id", patience: patience}.result(ctx)
+}
+
+// probe names what a test replaces.
+type probe struct {
+	qemu, kernel   string
+	memory         string // file
+	device, bootID string
+	patience       time.Duration
+}
+
+func (p probe) result(ctx context.Context) Result {
+	r := Result{Accel: "tcg"}
+	boot, err := os.ReadFile(p.bootID)
 	if err != nil {
-		return Result{Accel: "tcg", Why: fmt.Sprintf("run %s: %v", qemu, err)}
-	}
-	memory := filepath.Join(cache, "accel.json")
-	fresh := Result{Boot: strings.TrimSpace(string(boot)), QEMU: strings.TrimSpace(string(version))}
-	if r, ok := remembered(memory, fresh); ok {
+		r.Why = "could not tell: " + err.Error()
 		return r
 	}
-	fresh.decide(ctx, qemu, kernel)
-	if b, err := json.Marshal(fresh); err == nil && fresh.Known {
-		_ = os.WriteFile(memory, b, 0o644) // forgetting only costs another probe
+	r.Boot = strings.TrimSpace(string(boot))
+	if r.QEMU, err = version(ctx, p.qemu); err != nil {
+		r.Why = "could not tell: " + err.Error()
+		return r
 	}
-	return fresh
+	if known, ok := remembered(p.memory, r); ok {
+		return known
+	}
+	p.decide(ctx, &r)
+	if r.Answered {
+		_ = remember(p.memory, r) // forgetting only costs another probe
+	}
+	return r
+}
+
+func version(ctx context.Context, qemu string) (string, error) {
+	out, err := exec.CommandContext(ctx, qemu, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", qemu, err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line), nil
 }
 
 func remembered(path string, want Result) (r Result, ok bool) {
@@ -56,66 +88,38 @@ func remembered(path string, want Result) (r Result, ok bool) {
 	if err != nil || json.Unmarshal(b, &r) != nil {
 		return r, false
 	}
-	return r, r.Known && r.Boot == want.Boot && r.QEMU == want.QEMU
+	valid := r.Accel == "kvm" || r.Accel == "tcg"
+	return r, valid && r.Answered && r.Boot == want.Boot && r.QEMU == want.QEMU
 }
 
-func (r *Result) decide(ctx context.Context, qemu, kernel string) {
-	r.Accel = "tcg"
-	device, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+// remember replaces the file whole: another probe may be reading it.
+func remember(path string, r Result) error {
+	b, err := json.Marshal(r)
 	if err != nil {
-		r.Known, r.Why = true, "no KVM: "+err.Error()
+		return err
+	}
+	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.WriteFile(temporary, append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+func (p probe) decide(ctx context.Context, r *Result) {
+	device, err := os.OpenFile(p.device, os.O_RDWR, 0)
+	if err != nil {
+		r.Answered, r.Why = true, "no KVM: "+err.Error()
 		return
 	}
 	device.Close()
-	booted, err := boots(ctx, qemu, kernel)
-	switch {
-	case booted:
-		r.Known, r.Accel, r.Why = true, "kvm", "a guest boots under KVM"
-	case err != nil && ctx.Err() == nil:
-		r.Known, r.Why = true, fmt.Sprintf("/dev/kvm opens, but QEMU does not run with it: %v", err)
-	case ctx.Err() != nil:
-		r.Why = "could not tell: " + ctx.Err().Error()
-	default:
-		r.Known, r.Why = true, fmt.Sprintf("/dev/kvm opens, but a guest printed nothing within %v", patience)
+	blame := p.boot(ctx, "kvm")
+	if blame == nil {
+		r.Answered, r.Accel, r.Why = true, "kvm", "a guest boots under KVM"
+		return
 	}
-}
-
-// boots reports whether the kernel prints a line. An error means that QEMU
-// ended by itself.
-func boots(ctx context.Context, qemu, kernel string) (bool, error) {
-	limit, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	cmd := exec.CommandContext(limit, qemu, "-accel", "kvm", "-m", "128M", "-nodefaults", "-display", "none",
-		"-serial", "stdio", "-kernel", kernel, "-append", "console=ttyS0 panic=-1", "-no-reboot")
-	var out firstLine
-	out.seen = cancel
-	cmd.Stdout = &out
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	err := cmd.Run()
-	if out.found {
-		return true, nil
+	if err := p.boot(ctx, "tcg"); err != nil {
+		r.Why = fmt.Sprintf("could not tell: under KVM %v, but under TCG %v", blame, err)
+		return
 	}
-	if limit.Err() != nil {
-		return false, nil
-	}
-	return false, fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
-}
-
-// firstLine ends the guest at its kernel's first line.
-type firstLine struct {
-	text  []byte
-	found bool
-	seen  func()
-}
-
-func (f *firstLine) Write(b []byte) (int, error) {
-	if len(f.text) < 1<<16 {
-		f.text = append(f.text, b...)
-	}
-	if !f.found && bytes.Contains(f.text, []byte("Linux version")) {
-		f.found = true
-		f.seen()
-	}
-	return len(b), nil
+	r.Answered, r.Why = true, fmt.Sprintf("%s opens, but under KVM %v; the same guest boots under TCG", p.device, blame)
 }

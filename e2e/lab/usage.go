@@ -14,6 +14,7 @@ type Usage struct {
 	Descriptors int
 	Threads     int
 	RSS         uint64 // resident memory, bytes
+	Anonymous   uint64 // the part of it that no file backs: the process's own
 }
 
 // UsageOf a process. Compare two of them to find a leak.
@@ -48,6 +49,9 @@ func usageOf(pid int) (u Usage, err error) {
 		case "VmRSS": // in kB
 			u.RSS, err = strconv.ParseUint(number, 10, 64)
 			u.RSS <<= 10
+		case "RssAnon":
+			u.Anonymous, err = strconv.ParseUint(number, 10, 64)
+			u.Anonymous <<= 10
 		}
 		if err != nil {
 			return u, fmt.Errorf("%s: %w", key, err)

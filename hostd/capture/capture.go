@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,6 +27,8 @@ type Monitor interface {
 	QueryMigrate(ctx context.Context) (qmp.MigrationInfo, error)
 	QueryStatus(ctx context.Context) (qmp.StatusInfo, error)
 	COLOLostHeartbeat(ctx context.Context) error
+	MigrateCancel(ctx context.Context) error
+	Cont(ctx context.Context) error
 	Events() *qmp.Subscription
 }
 
@@ -37,8 +40,14 @@ type Options struct {
 	// Delay after which QEMU asks for the next checkpoint by itself.
 	Delay  time.Duration
 	Limits colo.Limits
-	Log    hclog.Logger
+	// Patience is how long QEMU may send nothing in the middle of a checkpoint,
+	// while the guest is stopped; zero for DefaultPatience.
+	Patience time.Duration
+	Log      hclog.Logger
 }
+
+// DefaultPatience covers a disk that is slow to drain.
+const DefaultPatience = 30 * time.Second
 
 // Capture is one protection's connection to QEMU. Its methods are called by
 // one goroutine, in the order Seed, then for each checkpoint AwaitRequest,
@@ -54,6 +63,9 @@ type Capture struct {
 
 // Start makes QEMU migrate to the capture's socket with COLO.
 func Start(ctx context.Context, o Options) (*Capture, error) {
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
 	c := &Capture{o: o, events: o.Monitor.Events()}
 	if err := c.connect(ctx); err != nil {
 		c.events.Close()
@@ -89,7 +101,9 @@ func (c *Capture) migrate(ctx context.Context) error {
 	}
 	const unlimited = 100 << 30 // bytes per second: the daemon paces the stream
 	if err := m.SetParameters(ctx, qmp.MigrationParameters{
-		CheckpointDelay: qmp.Millis(c.o.Delay), MaxBandwidth: qmp.Bytes(unlimited), DowntimeLimit: qmp.Millis(2 * time.Second),
+		CheckpointDelay: qmp.Millis(c.o.Delay), MaxBandwidth: qmp.Bytes(unlimited),
+		// Little may be left when QEMU stops the guest by itself.
+		DowntimeLimit: qmp.Millis(time.Millisecond),
 	}); err != nil {
 		return err
 	}
@@ -103,13 +117,25 @@ func (c *Capture) Close() {
 	c.events.Close()
 }
 
-// Leave closes the connection and makes QEMU run on alone.
+// Leave closes the connection and makes QEMU run on alone, whether it has
+// entered COLO or is still copying.
 func (c *Capture) Leave(ctx context.Context) error {
 	c.Close()
-	if err := c.o.Monitor.COLOLostHeartbeat(ctx); err != nil {
+	info, err := c.o.Monitor.QueryMigrate(ctx)
+	if err != nil {
 		return fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
 	}
-	return c.awaitStatus(ctx, "running")
+	switch info.Status {
+	case qmp.MigrationCOLO:
+		if err := c.o.Monitor.COLOLostHeartbeat(ctx); err != nil {
+			return fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
+		}
+	case qmp.MigrationSetup, qmp.MigrationActive, qmp.MigrationDevice, qmp.MigrationPreSwitch:
+		if err := c.o.Monitor.MigrateCancel(ctx); err != nil {
+			return fmt.Errorf("end the first copy: %w; the guest may be stopped", err)
+		}
+	}
+	return c.awaitStatus(ctx, qmp.StateRunning)
 }
 
 func (c *Capture) awaitStatus(ctx context.Context, want string) error {
@@ -120,6 +146,11 @@ func (c *Capture) awaitStatus(ctx context.Context, want string) error {
 		}
 		if s.Status == want {
 			return nil
+		}
+		if s.Status == qmp.StatePostMigrate || s.Status == qmp.StatePaused { // the copy ended with the guest stopped
+			if err := c.o.Monitor.Cont(ctx); err != nil {
+				return fmt.Errorf("let the guest run on: %w", err)
+			}
 		}
 		if err := pause(ctx); err != nil {
 			return fmt.Errorf("wait until the guest is %s (it is %s): %w", want, s.Status, err)
@@ -146,28 +177,50 @@ func (c *Capture) Machine() string { return c.machine }
 func (c *Capture) Blocks() []colo.Block { return c.blocks }
 
 // Seed reads the first full copy while the guest runs, and brings QEMU into
-// COLO. The device state of that copy is of no use: the first checkpoint
-// follows at once.
-func (c *Capture) Seed(ctx context.Context, to Seeder) error {
+// COLO. The guest stops for the last of it: beforeStop is called once, when QEMU
+// has passed over all memory and begins to send what was dirtied meanwhile, and
+// Seed returns when the guest runs again. The device state of that copy is of
+// no use: the first checkpoint follows at once.
+func (c *Capture) Seed(ctx context.Context, to Seeder, beforeStop func()) error {
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()
+	if err := c.firstCopy(ctx, to, sync.OnceFunc(func() { c.allowStop(ctx, beforeStop) })); err != nil {
+		return err
+	}
+	c.events.Drain()
+	c.reader.Reset(c.conn)
+	if err := c.send(colo.CheckpointReady); err != nil {
+		return err
+	}
+	_, _, err := c.awaitResume(ctx)
+	return err
+}
+
+// allowStop lets the first copy converge. QEMU waits meanwhile, with more to
+// send than its socket takes.
+func (c *Capture) allowStop(ctx context.Context, beforeStop func()) {
+	const allowed = 2 * time.Second
+	beforeStop()
+	if err := c.o.Monitor.SetParameters(ctx, qmp.MigrationParameters{DowntimeLimit: qmp.Millis(allowed)}); err != nil {
+		c.o.Log.Warn("the end of the first copy may take long", "error", err)
+	}
+}
+
+// firstCopy reads everything up to QEMU's entry into COLO.
+func (c *Capture) firstCopy(ctx context.Context, to Seeder, again func()) error {
 	header, err := c.reader.Header()
 	if err != nil {
 		return fmt.Errorf("read QEMU's migration stream: %w", err)
 	}
 	c.machine = header.Machine
-	s := &seeding{to: to, capture: c, batch: newBatch()}
+	s := &seeding{to: to, capture: c, batch: newBatch(), again: again}
 	if err := c.reader.Initial(s); err != nil {
 		return fmt.Errorf("read the first copy from QEMU: %w", err)
 	}
 	if err := s.flush(); err != nil {
 		return err
 	}
-	if err := c.discardUntilCOLO(ctx); err != nil {
-		return err
-	}
-	c.reader.Reset(c.conn)
-	return c.send(colo.CheckpointReady)
+	return c.discardUntilCOLO(ctx)
 }
 
 // discardUntilCOLO drops the rest of the ordinary migration, which cannot be
@@ -195,6 +248,10 @@ func (c *Capture) discardUntilCOLO(ctx context.Context) error {
 	}
 }
 
+// discardAtOnce bounds the reads in one go: a QEMU that floods is left, too,
+// when the context ends.
+const discardAtOnce = 256
+
 func (c *Capture) discardReadable() error {
 	raw, err := c.conn.SyscallConn()
 	if err != nil {
@@ -203,7 +260,7 @@ func (c *Capture) discardReadable() error {
 	b := make([]byte, 1<<16)
 	var result error
 	err = raw.Control(func(fd uintptr) {
-		for {
+		for range discardAtOnce {
 			n, err := unix.Read(int(fd), b)
 			if err == unix.EAGAIN {
 				return
@@ -239,12 +296,13 @@ func (c *Capture) AwaitRequest() error {
 // Stop lets the checkpoint begin and returns when the guest is stopped and its
 // devices are drained: what is readable on its taps now belongs to the epoch.
 func (c *Capture) Stop(e *Epoch, number uint64) error {
-	e.reset(number)
+	e.reset(number, c.mostPages())
 	c.events.Drain()
 	e.Times.Reply = time.Now()
 	if err := c.send(colo.CheckpointReply); err != nil {
 		return err
 	}
+	c.conn.SetReadDeadline(time.Now().Add(c.o.Patience))
 	if err := c.reader.Expect(colo.VMStateSend); err != nil {
 		return err
 	}
@@ -254,6 +312,8 @@ func (c *Capture) Stop(e *Epoch, number uint64) error {
 
 // Copy reads the dirty pages and the device state into the epoch.
 func (c *Capture) Copy(e *Epoch) error {
+	c.conn.SetReadDeadline(time.Now().Add(c.o.Patience))
+	defer c.conn.SetReadDeadline(time.Time{})
 	if err := c.reader.Live(e); err != nil {
 		return fmt.Errorf("copy dirty pages of epoch %d: %w", e.Number, err)
 	}
@@ -271,25 +331,64 @@ func (c *Capture) Resume(ctx context.Context, e *Epoch) error {
 		return err
 	}
 	e.Times.Loaded = time.Now()
+	var err error
+	e.Times.Resumed, e.Times.Pause, err = c.awaitResume(ctx)
+	return err
+}
+
+// awaitResume returns when QEMU says that the guest runs, and the length of the
+// pause by QEMU's own clock, if it told.
+func (c *Capture) awaitResume(ctx context.Context) (at time.Time, length time.Duration, err error) {
 	var stopped time.Time
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
 	for {
 		select {
-		case ev, ok := <-c.events.C():
-			if !ok {
-				return fmt.Errorf("wait for the guest to resume: the monitor ended")
+		case <-look.C:
+			if c.hungUp() {
+				return at, 0, errors.New("wait for the guest to resume: QEMU closed the connection")
 			}
-			switch ev.Name {
-			case "STOP":
+		case ev, ok := <-c.events.C():
+			switch {
+			case !ok:
+				return at, 0, fmt.Errorf("wait for the guest to resume: %w", errors.Join(errMonitorEnded, c.events.Err()))
+			case ev.Name == "STOP":
 				stopped = ev.QEMUTime
-			case "RESUME":
-				e.Times.Resumed = ev.Received
-				if !stopped.IsZero() {
-					e.Times.Pause = ev.QEMUTime.Sub(stopped)
-				}
-				return nil
+			case ev.Name == "RESUME" && stopped.IsZero():
+				return ev.Received, 0, nil
+			case ev.Name == "RESUME":
+				return ev.Received, ev.QEMUTime.Sub(stopped), nil
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the guest to resume: %w", ctx.Err())
+			return at, 0, fmt.Errorf("wait for the guest to resume: %w", ctx.Err())
 		}
 	}
 }
+
+// lookInterval is how often a resume that takes long looks at the socket: QEMU
+// tells of no failure there by an event.
+const lookInterval = 50 * time.Millisecond
+
+func (c *Capture) hungUp() (ended bool) {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		ended = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	})
+	return ended || err != nil
+}
+
+// mostPages bounds an epoch: QEMU may send a page more than once in a
+// checkpoint, but not all of them.
+func (c *Capture) mostPages() uint64 {
+	var bytes uint64
+	for _, b := range c.blocks {
+		bytes += b.Size
+	}
+	return 2 * bytes / pageSize
+}
+
+var errMonitorEnded = errors.New("the monitor ended")

@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
@@ -53,6 +55,7 @@ type Epoch struct {
 
 	batches   []*Batch
 	used      int
+	most      uint64 // pages
 	Pages     uint64
 	ZeroPages uint64
 }
@@ -72,13 +75,13 @@ func (e *Epoch) Bytes() uint64 {
 	return (e.Pages-e.ZeroPages)*pageSize + uint64(len(e.Device))
 }
 
-func (e *Epoch) reset(number uint64) {
+func (e *Epoch) reset(number, most uint64) {
 	for _, b := range e.Batches() {
 		b.reset()
 	}
 	e.Number, e.used, e.Pages, e.ZeroPages = number, 0, 0, 0
 	e.Device = e.Device[:0]
-	e.Times = Times{}
+	e.Times, e.most = Times{}, most
 }
 
 func (e *Epoch) batch() *Batch {
@@ -97,14 +100,29 @@ func (e *Epoch) batch() *Batch {
 func (e *Epoch) Blocks([]colo.Block) error { return nil }
 
 func (e *Epoch) Page(block int, offset uint64) ([]byte, error) {
-	e.Pages++
+	if err := e.count(); err != nil {
+		return nil, err
+	}
 	return e.batch().page(block, offset), nil
 }
 
 func (e *Epoch) Zero(block int, offset uint64) error {
-	e.Pages++
+	if err := e.count(); err != nil {
+		return err
+	}
 	e.ZeroPages++
 	e.batch().zero(block, offset)
+	return nil
+}
+
+// ErrTooMany says that QEMU sends more pages than the machine can have dirtied.
+var ErrTooMany = errors.New("too many pages")
+
+func (e *Epoch) count() error {
+	if e.Pages == e.most {
+		return fmt.Errorf("%w: more than %d in epoch %d", ErrTooMany, e.most, e.Number)
+	}
+	e.Pages++
 	return nil
 }
 
@@ -122,8 +140,22 @@ type seeding struct {
 	to      Seeder
 	capture *Capture
 	batch   *Batch
-	pages   uint64
-	err     error
+	again   func() // called when memory is passed over a second time
+	at      position
+}
+
+// position of a page in the order in which QEMU passes over memory.
+type position struct {
+	block  int
+	offset uint64
+}
+
+// passed notices that QEMU has come to the end of memory and begun again.
+func (s *seeding) passed(block int, offset uint64) {
+	if block < s.at.block || block == s.at.block && offset < s.at.offset {
+		s.again()
+	}
+	s.at = position{block, offset}
 }
 
 func (s *seeding) Blocks(blocks []colo.Block) error {
@@ -135,7 +167,7 @@ func (s *seeding) Page(block int, offset uint64) ([]byte, error) {
 	if err := s.flushFull(); err != nil {
 		return nil, err
 	}
-	s.pages++
+	s.passed(block, offset)
 	return s.batch.page(block, offset), nil
 }
 
@@ -143,7 +175,7 @@ func (s *seeding) Zero(block int, offset uint64) error {
 	if err := s.flushFull(); err != nil {
 		return err
 	}
-	s.pages++
+	s.passed(block, offset)
 	s.batch.zero(block, offset)
 	return nil
 }

@@ -128,7 +128,11 @@ func (p *protection) copyEpoch(t *taken, number uint64) error {
 	t.frames, t.outBytes = t.output.Len(), t.output.Bytes()
 	p.reach(fault.Stopped, number)
 	p.reach(fault.Copying, number)
-	return p.capture.Copy(t.epoch)
+	if err := p.capture.Copy(t.epoch); err != nil {
+		return err
+	}
+	p.reach(fault.Copied, number)
+	return nil
 }
 
 func (p *protection) resume(t *taken) error {

@@ -212,7 +212,21 @@ func (p *protection) seed() error {
 	}
 	p.capture = c
 	context.AfterFunc(p.ctx, c.Close)
-	return c.Seed(ctx, seeder{p})
+	defer p.reopen(0)
+	if err := c.Seed(ctx, seeder{p}, p.still); err != nil {
+		return fmt.Errorf("make the first copy: %w", err)
+	}
+	return nil
+}
+
+// still brings the application to rest before the guest stops for the end of
+// the first copy.
+func (p *protection) still() {
+	p.g.gate.HoldInput()
+	if p.g.agent != nil {
+		_, err := p.g.agent.Quiesce(p.ctx, 0, time.Duration(p.g.spec.Protection.QuiesceDeadline))
+		p.g.log.Debug("end of the first copy", "quiesced", err == nil)
+	}
 }
 
 // seeder ships the first full copy as it is read.

@@ -166,7 +166,11 @@ func (s *standby) commit(epoch uint64) error {
 	}
 	s.g.d.faults(fault.Applying, epoch)
 	s.g.board.stored(epoch)
-	return s.replica.Apply()
+	if err := s.replica.Apply(); err != nil {
+		return err
+	}
+	s.g.d.faults(fault.Applied, epoch)
+	return nil
 }
 
 func (s *standby) learn(payload []byte) error {

@@ -12,12 +12,14 @@ const (
 	Requested  = "requested"   // QEMU stands by, the checkpoint is due
 	Quiescing  = "quiescing"   // arriving packets wait, the agent is being asked
 	Stopped    = "stopped"     // the guest is stopped, its output is cut
-	Copying    = "copying"     // half of the copy: memory and devices are read, the guest still stopped
+	Copying    = "copying"     // QEMU is sending memory, nothing of it is read
+	Copied     = "copied"      // memory and devices are read, the guest is still stopped
 	Shipping   = "shipping"    // the guest runs again, the epoch is not sent yet
 	Sent       = "sent"        // the epoch is sent, not yet acknowledged
 	Committing = "committing"  // acknowledged, its output not yet released
 	Storing    = "storing"     // standby: the epoch is whole, not yet acknowledged
 	Applying   = "applying"    // standby: acknowledged, not yet applied
+	Applied    = "applied"     // standby: the replica is the epoch
 	TakingOver = "taking-over" // standby: the right is won, the guest does not run yet
 )
 

@@ -1,10 +1,8 @@
 package gate
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -157,10 +155,7 @@ func (g *Gate) pump(s *socket, drain func(fd int) error) {
 			return failed != nil
 		})
 		if err != nil {
-			if !errors.Is(err, os.ErrClosed) {
-				g.log.Error("packet socket ended", "interface", s.name, "error", err)
-			}
-			return
+			return // closed
 		}
 		g.log.Error("port stops: its interface is gone", "interface", s.name, "error", failed)
 		return

@@ -33,7 +33,9 @@ type Link struct {
 	conn  net.Conn
 	o     Options
 	heard atomic.Int64 // time since start, in nanoseconds, of the last byte read
-	start time.Time
+	// receiving: somebody reads. Silence is only heard by who listens.
+	receiving atomic.Bool
+	start     time.Time
 
 	send struct {
 		sync.Mutex
@@ -93,6 +95,9 @@ func (l *Link) Send(h replica.Header, parts ...[]byte) error {
 // Receive returns the next frame that is not a heartbeat. The payload is valid
 // until the next call. Only one goroutine may receive.
 func (l *Link) Receive() (replica.Header, []byte, error) {
+	l.heard.Store(int64(time.Since(l.start)))
+	l.receiving.Store(true)
+	defer l.receiving.Store(false)
 	for {
 		h, payload, err := l.r.Next()
 		if err != nil {
@@ -105,10 +110,9 @@ func (l *Link) Receive() (replica.Header, []byte, error) {
 	}
 }
 
-// Watch sends heartbeats and ends the link when the peer falls silent. It
-// returns when the link or the context has ended.
+// Watch sends heartbeats and ends the link when the peer falls silent while
+// somebody receives. It returns when the link or the context has ended.
 func (l *Link) Watch(ctx context.Context) {
-	l.heard.Store(int64(time.Since(l.start)))
 	tick := time.NewTicker(l.o.Heartbeat)
 	defer tick.Stop()
 	for seq := uint64(1); ; seq++ {
@@ -120,13 +124,21 @@ func (l *Link) Watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if silence := time.Since(l.start) - time.Duration(l.heard.Load()); silence > l.o.Limit {
+		if silence := l.silence(); silence > l.o.Limit {
 			l.o.Log.Warn("peer silent", "peer", l.Peer(), "silence", silence, "limit", l.o.Limit)
 			l.Close(ErrSilent)
 			return
 		}
 		l.beat(seq)
 	}
+}
+
+// silence of the peer so far, while somebody listens.
+func (l *Link) silence() time.Duration {
+	if !l.receiving.Load() {
+		return 0
+	}
+	return time.Since(l.start) - time.Duration(l.heard.Load())
 }
 
 // beat sends a heartbeat unless a frame is being sent, which says as much.

@@ -64,10 +64,12 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 	o := options()
 	o.Limit = 50 * time.Millisecond
 	a, b := ends(t, o, options())
-	a.Watch(context.Background()) // b says nothing
+	watched := make(chan struct{})
+	go func() { a.Watch(context.Background()); close(watched) }() // b says nothing
 	if _, _, err := a.Receive(); !errors.Is(err, ErrSilent) {
 		t.Fatalf("got %v, want %v", err, ErrSilent)
 	}
+	<-watched
 	if err := a.Send(replica.Header{Type: replica.TypeAck}); !errors.Is(err, ErrSilent) {
 		t.Fatalf("got %v, want %v", err, ErrSilent)
 	}
@@ -134,4 +136,25 @@ func TestSendBlocksWhileThePeerDoesNotRead(t *testing.T) {
 	if n := <-sent; n >= 64 {
 		t.Fatal("a closed link takes frames")
 	}
+}
+
+func TestSilenceIsOnlyHeardByWhoListens(t *testing.T) {
+	o := options()
+	o.Limit = 30 * time.Millisecond
+	a, b := ends(t, o, options())
+	watched := make(chan struct{})
+	go func() { a.Watch(context.Background()); close(watched) }()
+	for range 30 { // far longer than the limit, by b's count of heartbeats
+		if err := b.hear(); err != nil {
+			t.Fatalf("a gave up although nobody listened: %v", err)
+		}
+	}
+	a.Close(nil)
+	<-watched
+}
+
+// hear reads one heartbeat.
+func (l *Link) hear() error {
+	_, _, err := l.r.Next()
+	return err
 }

@@ -41,13 +41,17 @@ func ensureTap(name string) (created bool, err error) {
 
 func createTap(name string) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.TxQLen = name, tapQueue
+	attrs.Name = name
 	tap := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP,
 		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
 	if err := netlink.LinkAdd(tap); err != nil {
 		return nil, err
 	}
-	return netlink.LinkByName(name)
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, err
+	}
+	return link, netlink.LinkSetTxQLen(link, tapQueue)
 }
 
 func removeTap(name string) error {

@@ -10,6 +10,7 @@ type Machine struct {
 	peer       string // primary: the standby; standby: the primary
 	claim      *Claim // unanswered, or to be asked again
 	asked      bool   // the claim is at the arbiter
+	runs       bool   // the machine was started here, or taken over
 	gone       bool   // QEMU on this host has ended
 	effects    []Effect
 
@@ -19,12 +20,13 @@ type Machine struct {
 
 // primary is what only the side that runs the machine keeps.
 type primary struct {
+	from            Role // before the protection
 	captured, acked uint64
 	lost            bool // the link ended while a pair claim was unanswered
 	ending          bool // an operator ends the protection
 	switching       bool
 	last            uint64 // the last epoch of a switch-over
-	handed          bool
+	handed          bool   // the last epoch is out; the guest is stopped
 }
 
 // standby is what only the other side keeps.
@@ -33,6 +35,7 @@ type standby struct {
 	named   bool // the primary told the generation that names this host
 	decided bool // to claim: nothing is acknowledged any more
 	planned bool // by a switch-over
+	waited  bool // for by a primary that lives and cannot go on meanwhile
 }
 
 // New returns the role machine of a machine on a host.
@@ -60,18 +63,21 @@ func (m *Machine) Step(e Event) []Effect {
 	case RetryDue:
 		m.retry()
 	default:
-		if m.role == Standby || m.role == TakingOver || m.isStandbyEvent(e) {
-			m.stepStandby(e)
-		} else {
-			m.stepPrimary(e)
-		}
+		m.stepSide(e)
 	}
 	return m.effects
 }
 
-func (m *Machine) isStandbyEvent(e Event) bool {
-	_, ok := e.(BecomeStandby)
-	return ok
+func (m *Machine) stepSide(e Event) {
+	begin, ok := e.(BecomeStandby)
+	switch {
+	case ok:
+		m.become(begin)
+	case m.role == Standby || m.role == TakingOver:
+		m.stepStandby(e)
+	default:
+		m.stepPrimary(e)
+	}
 }
 
 func (m *Machine) do(e ...Effect) { m.effects = append(m.effects, e...) }
@@ -85,9 +91,10 @@ func (m *Machine) ask(c Claim) {
 	m.do(c)
 }
 
-// granted: the arbiter names what was claimed.
+// granted: the arbiter names what was claimed. Another generation answers an
+// older claim.
 func (m *Machine) granted(e Granted) {
-	if m.claim == nil || !m.asked || e.Generation <= m.generation {
+	if m.claim == nil || !m.asked || e.Generation != m.claim.Expect+1 {
 		return
 	}
 	kind := m.claim.Kind
@@ -111,36 +118,67 @@ func (m *Machine) denied(e Denied) {
 		return
 	}
 	c := *m.claim
-	if e.Holder == m.host && e.Generation > c.Expect {
-		if c.Kind == ClaimSolo { // the record may name a standby: go on from it
-			c.Expect = e.Generation
-			m.ask(c)
-			return
-		}
+	own := e.Holder == m.host && c.Voice == m.host && e.Generation > c.Expect
+	switch {
+	case own && c.Kind != ClaimSolo && e.Generation == c.Expect+1:
 		m.granted(Granted{e.Generation})
-		return
+	case own && m.onPrimary(): // the record may name a standby: go on from it
+		m.generation = e.Generation
+		m.claimSolo()
+	case m.onPrimary() && e.Generation <= c.Expect:
+		m.silent(ArbiterSilent{fmt.Sprintf("it says generation %d, and has said %d before", e.Generation, c.Expect)})
+	default:
+		m.lose(e)
 	}
-	m.claim, m.asked = nil, false
-	m.generation = max(m.generation, e.Generation)
-	if m.role == Standby || m.role == TakingOver {
-		m.dropReplica("host %q has the voice (generation %d)", e.Holder, e.Generation)
-		return
-	}
-	m.fence(fmt.Sprintf("host %q has the voice (generation %d)", e.Holder, e.Generation))
 }
 
-// silent: the arbiter could not be asked, and the claim may even have won.
-// Nothing changes until it answers.
+func (m *Machine) onPrimary() bool { return m.role == Seeding || m.role == Protected }
+
+// lose ends this host's part: the voice is another's.
+func (m *Machine) lose(e Denied) {
+	m.generation = max(m.generation, e.Generation)
+	if m.onPrimary() {
+		m.fence(fmt.Sprintf("host %q has the voice (generation %d)", e.Holder, e.Generation))
+		return
+	}
+	m.dropReplica("host %q has the voice (generation %d)", e.Holder, e.Generation)
+}
+
+// silent: the arbiter could not be asked, and the claim may even have won. The
+// same claim is repeated until it is answered: any other could take the
+// generation for which the standby, if it was named unseen, holds a claim.
 func (m *Machine) silent(e ArbiterSilent) {
 	if m.claim == nil || !m.asked {
 		return
 	}
 	m.asked = false
-	if m.claim.Kind == ClaimPair && m.primary.lost {
-		m.claim.Kind, m.claim.Standby = ClaimSolo, ""
+	if m.abandon() {
+		return
 	}
 	m.report("arbiter", "the arbiter does not answer (%s); asking again", e.Why)
+	if m.standby.waited && m.claim.Kind != ClaimReturn {
+		m.standby.waited = false
+		m.do(CloseLink{}) // the primary may ask for itself
+	}
 	m.do(ScheduleRetry{})
+}
+
+// abandon ends a claim that would win nothing: QEMU here has ended, and the
+// other host may still have the machine.
+func (m *Machine) abandon() bool {
+	if !m.gone || m.asked || m.claim == nil {
+		return false
+	}
+	switch {
+	case m.claim.Kind == ClaimSolo && !m.primary.ending:
+		m.claim = nil
+		m.giveUp("QEMU ended")
+	case m.claim.Kind == ClaimTakeover:
+		m.dropReplica("the waiting QEMU ended")
+	default:
+		return false
+	}
+	return true
 }
 
 func (m *Machine) retry() {

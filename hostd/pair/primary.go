@@ -3,7 +3,7 @@ package pair
 func (m *Machine) stepPrimary(e Event) {
 	switch e := e.(type) {
 	case Started:
-		m.generation = max(m.generation, e.Generation)
+		m.start(e)
 	case Protect:
 		m.protect(e)
 	case StandbyPrepared:
@@ -26,53 +26,76 @@ func (m *Machine) stepPrimary(e Event) {
 	case Unprotect:
 		m.unprotect()
 	case SwitchoverAsked:
-		if m.role == Protected && !m.primary.switching && m.claim == nil {
-			m.primary.switching = true
-			m.report("switchover", "the machine moves to host %s", m.peer)
-			m.do(LastEpoch{})
-		}
+		m.switchOver()
 	case PeerTookOver:
 		m.moved(e)
 	}
 }
 
-func (m *Machine) protect(e Protect) {
-	if m.role != Unprotected && m.role != Solo || m.gone || m.claim != nil {
+func (m *Machine) start(e Started) {
+	if m.role != Unprotected || m.runs {
 		return
 	}
-	m.role, m.peer, m.primary = Seeding, e.Standby, primary{}
+	m.runs, m.generation = true, e.Generation
+}
+
+func (m *Machine) protect(e Protect) {
+	if m.role != Unprotected && m.role != Solo || !m.runs || m.gone || e.Standby == m.host {
+		return
+	}
+	m.primary = primary{from: m.role}
+	m.role, m.peer = Seeding, e.Standby
 	m.do(ConnectStandby{e.Standby})
 }
 
-func (m *Machine) capture(e EpochCaptured) {
-	if m.role != Seeding && m.role != Protected || e.Epoch <= m.primary.captured {
+// switchOver asks for one more epoch, after which the guest stays stopped.
+func (m *Machine) switchOver() {
+	if m.role != Protected || m.primary.switching || m.claim != nil {
 		return
 	}
-	m.primary.captured = e.Epoch
+	m.primary.switching = true
+	m.report("switchover", "the machine moves to host %s", m.peer)
+	m.do(LastEpoch{})
+}
+
+// capture: after the last epoch there is no other, and an epoch that nobody
+// asked to be the last is not taken for it.
+func (m *Machine) capture(e EpochCaptured) {
+	p := &m.primary
+	if !m.onPrimary() || m.gone || e.Epoch <= p.captured || p.last > 0 || e.Last && !p.switching {
+		return
+	}
+	p.captured = e.Epoch
 	if e.Last {
-		m.primary.last = e.Epoch
+		p.last = e.Epoch
 	}
 	m.do(Ship{e.Epoch})
 }
 
 // ack: the epoch is committed. The first one completes the standby, which is
-// then named at the arbiter before anything waits for it.
+// then named at the arbiter before any output that waits for it is released.
 func (m *Machine) ack(e EpochAcked) {
 	p := &m.primary
-	if e.Epoch != p.captured || e.Epoch <= p.acked || m.gone {
+	if !m.onPrimary() || m.gone || p.handed || e.Epoch > p.captured || e.Epoch <= p.acked {
 		return
 	}
+	p.acked = e.Epoch
 	switch {
-	case m.role == Seeding && m.claim == nil && !p.ending:
-		p.acked = e.Epoch
-		m.ask(Claim{Kind: ClaimPair, Expect: m.generation, Voice: m.host, Standby: m.peer})
 	case m.role == Protected:
-		p.acked = e.Epoch
-		m.do(Release{e.Epoch})
-		if e.Epoch == p.last && m.claim == nil {
-			p.handed = true
-			m.do(HandOver{e.Epoch}, ForwardInput{})
-		}
+		m.commit()
+	case m.claim == nil:
+		m.ask(Claim{Kind: ClaimPair, Expect: m.generation, Voice: m.host, Standby: m.peer})
+	}
+}
+
+// commit releases what the standby holds, and hands over after the last epoch
+// of a switch-over. The guest is stopped by then and nothing of it is held.
+func (m *Machine) commit() {
+	p := &m.primary
+	m.do(Release{p.acked})
+	if p.acked == p.last && m.claim == nil {
+		p.handed = true
+		m.do(HandOver{p.acked}, ForwardInput{})
 	}
 }
 
@@ -82,13 +105,14 @@ func (m *Machine) paired() {
 	p := &m.primary
 	m.role = Protected
 	switch {
-	case p.lost || p.ending:
-		m.claimSolo()
-	case m.gone:
+	case m.gone && !p.ending:
 		m.do(NotifyRole{m.generation})
 		m.giveUp("QEMU ended")
+	case p.lost || p.ending:
+		m.claimSolo()
 	default:
-		m.do(NotifyRole{m.generation}, Release{p.acked})
+		m.do(NotifyRole{m.generation})
+		m.commit()
 		m.report("protected", "host %s holds epoch %d", m.peer, p.acked)
 	}
 }
@@ -135,7 +159,7 @@ func (m *Machine) lostStandby(why string) {
 
 // abandonSeeding needs no arbiter: it never named the standby.
 func (m *Machine) abandonSeeding(why string) {
-	m.role = m.before()
+	m.role = m.primary.from
 	m.primary, m.peer = primary{}, ""
 	if m.gone {
 		m.do(Silence{}, CloseLink{})
@@ -144,14 +168,6 @@ func (m *Machine) abandonSeeding(why string) {
 	}
 	m.do(PassOutput{}, LeaveCOLO{}, CloseLink{})
 	m.report("error", "the machine could not be protected and runs on here: %s", why)
-}
-
-// before is the role of a machine here that has no pair.
-func (m *Machine) before() Role {
-	if m.generation > 0 {
-		return Solo
-	}
-	return Unprotected
 }
 
 // lostMachine: QEMU on this host has ended. A protected machine goes on at the
@@ -165,7 +181,9 @@ func (m *Machine) lostMachine(e MachineLost) {
 	switch {
 	case m.role == Seeding && m.claim == nil:
 		m.abandonSeeding(e.Why)
-	case m.role == Seeding, m.claim != nil, m.primary.handed:
+	case m.claim != nil:
+		m.abandon() // or the answer comes first
+	case m.primary.handed:
 	case m.role == Protected:
 		m.giveUp(e.Why)
 	default:
@@ -200,11 +218,11 @@ func (m *Machine) moved(e PeerTookOver) {
 	}
 	m.generation = e.Generation
 	m.claim, m.asked = nil, false
-	m.do(EndInput{})
 	if m.role == Fenced {
+		m.do(EndInput{})
 		return
 	}
 	m.role = Fenced
-	m.do(Silence{}, KillMachine{})
+	m.do(Silence{}, EndInput{}, KillMachine{})
 	m.report("fenced", "host %s runs the machine", m.peer)
 }

@@ -2,13 +2,8 @@ package pair
 
 func (m *Machine) stepStandby(e Event) {
 	switch e := e.(type) {
-	case BecomeStandby:
-		m.become(e)
 	case RoleGranted:
-		if m.role == Standby && !m.standby.decided && e.Generation > m.generation {
-			m.generation, m.standby.named = e.Generation, true
-			m.report("standby", "this host may take over the machine from host %s", m.peer)
-		}
+		m.named(e)
 	case EpochStored:
 		m.store(e)
 	case LinkLost:
@@ -16,21 +11,18 @@ func (m *Machine) stepStandby(e Event) {
 	case PeerMachineLost:
 		m.decide(ClaimTakeover, "QEMU on host "+m.peer+" is lost: "+e.Why)
 	case TakeoverAsked:
-		if m.standby.stored > 0 {
-			m.decide(ClaimTakeover, "an operator asked")
-		}
+		m.takeoverAsked()
 	case HandedOver:
-		if e.Epoch == m.standby.stored {
-			m.standby.planned = true
-			m.decide(ClaimHandover, "host "+m.peer+" hands over")
-		}
+		m.handedOver(e)
 	case Running:
 		m.live()
 	case TakeoverFailed:
 		m.failed(e.Why)
 	case MachineLost:
-		m.gone = true
-		m.failed(e.Why)
+		if !m.gone {
+			m.gone = true
+			m.failed(e.Why)
+		}
 	case StandbyDropped:
 		if m.role == Standby && !m.standby.decided {
 			m.dropReplica("host %s ended the protection: %s", m.peer, e.Why)
@@ -38,11 +30,20 @@ func (m *Machine) stepStandby(e Event) {
 	}
 }
 
+// become: a machine that runs here is never replaced.
 func (m *Machine) become(e BecomeStandby) {
-	if m.role != Unprotected || m.peer != "" || m.claim != nil {
+	if m.role != Unprotected || m.runs || m.gone || e.Primary == m.host {
 		return
 	}
 	m.role, m.peer, m.generation, m.standby = Standby, e.Primary, e.Generation, standby{}
+}
+
+func (m *Machine) named(e RoleGranted) {
+	if m.role != Standby || m.standby.decided || m.standby.named || e.Generation <= m.generation {
+		return
+	}
+	m.generation, m.standby.named = e.Generation, true
+	m.report("standby", "this host may take over the machine from host %s", m.peer)
 }
 
 // store acknowledges an epoch that is held whole, unless this host has decided
@@ -55,6 +56,31 @@ func (m *Machine) store(e EpochStored) {
 	m.do(Ack{e.Epoch})
 }
 
+func (m *Machine) takeoverAsked() {
+	switch {
+	case m.role != Standby || m.standby.decided:
+	case m.standby.stored == 0:
+		m.report("error", "no whole epoch is held here yet; there is nothing to take over")
+	default:
+		m.standby.waited = true
+		m.decide(ClaimTakeover, "an operator asked")
+	}
+}
+
+// handedOver: the primary has stopped its guest for good, if the epoch is the
+// one held here. If not, it goes on: its arbiter tells it that it may.
+func (m *Machine) handedOver(e HandedOver) {
+	if m.role != Standby || m.standby.decided {
+		return
+	}
+	if e.Epoch != m.standby.stored {
+		m.dropReplica("host %s hands over epoch %d, and epoch %d is held here", m.peer, e.Epoch, m.standby.stored)
+		return
+	}
+	m.standby.planned, m.standby.waited = true, true
+	m.decide(ClaimHandover, "host "+m.peer+" hands over")
+}
+
 // decide claims the machine, once.
 func (m *Machine) decide(k Kind, why string) {
 	if m.role != Standby || m.standby.decided {
@@ -65,7 +91,11 @@ func (m *Machine) decide(k Kind, why string) {
 		return
 	}
 	m.standby.decided = true
-	m.report("link-lost", "%s; claiming the machine", why)
+	kind := "link-lost"
+	if m.standby.waited {
+		kind = "taking-over"
+	}
+	m.report(kind, "%s; claiming the machine", why)
 	m.ask(Claim{Kind: k, Expect: m.expected(), Voice: m.host})
 }
 
@@ -79,20 +109,21 @@ func (m *Machine) expected() uint64 {
 }
 
 func (m *Machine) takeOver() {
+	m.role = TakingOver
 	if m.gone {
 		m.failed("QEMU on this host has ended")
 		return
 	}
-	m.role = TakingOver
 	m.report("taking-over", "the arbiter granted generation %d; running from epoch %d", m.generation, m.standby.stored)
 	m.do(TakeOver{})
 }
 
+// live: the machine runs here, unless it has been given up meanwhile.
 func (m *Machine) live() {
-	if m.role != TakingOver {
+	if m.role != TakingOver || m.claim != nil || m.gone {
 		return
 	}
-	m.role, m.standby = Solo, standby{}
+	m.role, m.runs, m.standby, m.peer = Solo, true, standby{}, ""
 	m.do(GoLive{})
 	m.report("solo", "the machine runs here alone (generation %d)", m.generation)
 }
@@ -101,14 +132,15 @@ func (m *Machine) live() {
 // primary still has it, stopped, and gets its voice back.
 func (m *Machine) failed(why string) {
 	switch {
-	case m.claim != nil: // the answer comes first
+	case m.claim != nil:
+		m.abandon() // or the answer comes first
 	case m.role == TakingOver && m.standby.planned:
 		m.report("error", "the takeover failed: %s; host %s gets the machine back", why, m.peer)
 		m.ask(Claim{Kind: ClaimReturn, Expect: m.generation, Voice: m.peer})
-	case m.role == TakingOver, m.role == Standby && m.standby.decided:
+	case m.role == TakingOver:
 		m.report("error", "the takeover failed: %s", why)
 		m.dropReplica("the machine is lost")
-	case m.role == Standby:
+	case m.gone:
 		m.dropReplica("the waiting QEMU ended: %s", why)
 	}
 }

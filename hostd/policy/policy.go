@@ -1,5 +1,6 @@
 // Package policy decides when a checkpoint is due. It is pure: the caller
-// brings the time.
+// brings the time, which only decides when a checkpoint is taken and never
+// whether it is right.
 package policy
 
 import "time"
@@ -13,7 +14,8 @@ type Policy struct {
 	// MinEpoch and MaxEpoch bound the time from one resume to the next
 	// checkpoint.
 	MinEpoch, MaxEpoch time.Duration
-	// Overhead is the largest part of the time that pauses may take.
+	// Overhead is the largest part of the time that pauses may take: 0.1 is a
+	// tenth. MaxEpoch and an operator outrank it.
 	Overhead float64
 }
 
@@ -31,9 +33,10 @@ type State struct {
 // stretch the next epochs much.
 const weight = 0.25
 
-// Paused notes a checkpoint that took from began to resumed.
+// Paused notes a checkpoint that took from began to resumed, and learns its
+// cost. What was held or asked for is settled by it.
 func (s State) Paused(began, resumed time.Time) State {
-	took := resumed.Sub(began)
+	took := max(resumed.Sub(began), 0)
 	if s.pause == 0 {
 		s.pause = took
 	} else {
@@ -75,9 +78,17 @@ func (p Policy) earliest(s State) time.Time {
 	if p.Periodic {
 		return later(s.began.Add(p.Interval), s.resumed.Add(p.MinEpoch))
 	}
-	// pause / (pause + run) <= overhead
-	run := time.Duration(float64(s.pause) * (1/p.Overhead - 1))
-	return s.resumed.Add(min(max(run, p.MinEpoch), max(p.MaxEpoch, p.MinEpoch)))
+	return s.resumed.Add(max(min(p.payback(s.pause), p.MaxEpoch), p.MinEpoch))
+}
+
+// payback is how long the guest must run for a pause to be at most Overhead of
+// the time: pause / (pause + run) <= overhead.
+func (p Policy) payback(pause time.Duration) time.Duration {
+	if p.Overhead <= 0 {
+		return p.MaxEpoch
+	}
+	run := float64(pause) * (1/p.Overhead - 1)
+	return time.Duration(min(run, float64(p.MaxEpoch)))
 }
 
 func later(a, b time.Time) time.Time {

@@ -117,7 +117,7 @@ func (p Protection) check(f *yamlfile.File) {
 		f.Problem("protection.max-epoch", "%v is less than min-epoch (%v)", time.Duration(p.MaxEpoch), time.Duration(p.MinEpoch))
 	}
 	if p.Overhead <= 0 || p.Overhead > 1 {
-		f.Problem("protection.overhead", "%g%%: want more than 0%% and at most 100%%", float64(p.Overhead)*100)
+		f.Problem("protection.overhead", "%.4g%%: want more than 0%% and at most 100%%", float64(p.Overhead)*100)
 	}
 }
 

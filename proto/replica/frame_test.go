@@ -106,7 +106,7 @@ func TestReaderSaysWhatIsWrong(t *testing.T) {
 		"magic":          {0, "00", ErrMalformed},
 		"version":        {4, "02", ErrMalformed},
 		"type zero":      {5, "00", ErrMalformed},
-		"type unknown":   {5, "16", ErrMalformed},
+		"type unknown":   {5, "c8", ErrMalformed},
 		"over 4 MiB":     {8, "00 40 00 01", ErrTooLong},
 		"all of 4 GiB":   {8, "ff ff ff ff", ErrTooLong},
 		"type's limit":   {5, "0c", ErrTooLong},

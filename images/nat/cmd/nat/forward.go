@@ -19,6 +19,8 @@ const (
 	queues      = 3
 	burst       = 64
 	ringSlots   = 2048
+	patience    = 50 * time.Millisecond // with a full card
+	attempts    = 200
 )
 
 // forwarder runs the NAT to completion on both ports; a third goroutine keeps
@@ -30,8 +32,9 @@ type forwarder struct {
 	started   time.Time
 	takenOver chan struct{}
 
-	mu  sync.Mutex
-	nat *nat.NAT
+	mu      sync.Mutex
+	nat     *nat.NAT
+	notSent uint64 // packets that a full card did not take
 }
 
 func (f *forwarder) now() time.Duration { return time.Since(f.started) }
@@ -138,14 +141,16 @@ func (w *worker) add(o nat.Output, p *guestagent.Packet) {
 	w.toFree = append(w.toFree, p)
 }
 
-// flush sends in order; what a port does not take after some attempts is
-// dropped, as a full card would.
+// flush sends in order. A full card is waited for, but not for long; what it
+// does not take then is dropped and counted.
 func (w *worker) flush() {
-	const attempts = 100
 	for i, packets := range w.toSend {
+		packets = packets[w.f.ports[i].TxBurst(w.queue, packets):]
 		for try := 0; len(packets) > 0 && try < attempts; try++ {
+			time.Sleep(patience / attempts)
 			packets = packets[w.f.ports[i].TxBurst(w.queue, packets):]
 		}
+		w.f.notSent += uint64(len(packets))
 		w.toFree = append(w.toFree, packets...)
 		w.toSend[i] = w.toSend[i][:0]
 	}
@@ -206,7 +211,17 @@ func (w *worker) originate(make func(time.Duration, []nat.Output) []nat.Output) 
 
 func (f *forwarder) print() {
 	f.mu.Lock()
-	s := f.nat.Stats()
+	s, notSent := f.nat.Stats(), f.notSent
 	f.mu.Unlock()
-	fmt.Printf("NAT: forwarded %v, flows %d, stamps %d, drops %v\n", s.Forwarded, s.Flows, s.Stamps, s.Drops)
+	fmt.Printf("NAT: forwarded %v, flows %d, stamps %d", s.Forwarded, s.Flows, s.Stamps)
+	for _, reason := range nat.Drops() {
+		if n := s.Drops[reason]; n > 0 {
+			fmt.Printf(", %v %d", reason, n)
+		}
+	}
+	for _, port := range f.ports {
+		p := port.Stats()
+		fmt.Printf("; %s: %+v", port.Info().Name, p)
+	}
+	fmt.Printf("; not sent %d\n", notSent)
 }

@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+// TestThousandCheckpoints takes them at 20 per second and looks for leaks.
+func TestThousandCheckpoints(t *testing.T) {
+	const warm, all = 200, 1200
+	s := newStage(t, 5*time.Minute, scene.Options{})
+	s.start()
+	m := s.NAT()
+	m.Protection.Checkpoint, m.Protection.Interval = "periodic", "50ms"
+	s.protected(m)
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	s.reached(warm)
+	started, before := time.Now(), s.usages()
+	s.reached(all)
+	rate := float64(all-warm) / time.Since(started).Seconds()
+	after := s.usages()
+	t.Logf("%.1f checkpoints per second; before %+v, after %+v", rate, before, after)
+	if rate < 15 {
+		t.Errorf("%.1f checkpoints per second; want about 20", rate)
+	}
+	for i, h := range s.Hosts {
+		noGrowth(t, h, before[i], after[i])
+	}
+	if v := s.verdict(traffic).Verdict; v.Lost != 0 {
+		t.Errorf("%d packets were lost although nothing failed", v.Lost)
+	}
+}
+
+func (s *stage) reached(checkpoints uint64) {
+	s.t.Helper()
+	_, err := s.A.WaitMachine(s.ctx, scene.Machine, "more checkpoints", func(m *control.Machine) bool {
+		return m.Checkpoints >= checkpoints
+	})
+	s.must(err)
+}
+
+func (s *stage) usages() (all []lab.Usage) {
+	s.t.Helper()
+	for _, h := range s.Hosts {
+		u, err := h.Usage()
+		s.must(err)
+		all = append(all, u)
+	}
+	return all
+}
+
+// noGrowth allows for what a garbage collector and a scheduler may do, not for
+// a leak of one thing per checkpoint.
+func noGrowth(t *testing.T, h *lab.Host, before, after lab.Usage) {
+	t.Helper()
+	const memory = 16 << 20
+	if after.Descriptors > before.Descriptors+2 {
+		t.Errorf("host %s: %d descriptors, %d before", h.Name, after.Descriptors, before.Descriptors)
+	}
+	if after.Threads > before.Threads+8 {
+		t.Errorf("host %s: %d threads, %d before", h.Name, after.Threads, before.Threads)
+	}
+	if after.Anonymous > before.Anonymous+memory {
+		t.Errorf("host %s: %d bytes of memory, %d before", h.Name, after.Anonymous, before.Anonymous)
+	}
+}

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+)
+
+// phases of a checkpoint, as the primary's daemon passes them.
+var phases = []string{fault.Requested, fault.Quiescing, fault.Stopped, fault.Copying, fault.Copied,
+	fault.Shipping, fault.Sent, fault.Committing}
+
+func TestQEMUKilledInEachPhase(t *testing.T) {
+	for _, phase := range phases {
+		t.Run(phase, func(t *testing.T) {
+			killed(t, phase, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
+		})
+	}
+}
+
+func TestHostKilledInEachPhase(t *testing.T) {
+	for _, phase := range phases {
+		t.Run(phase, func(t *testing.T) {
+			killed(t, phase, func(s *stage) (time.Time, error) { return s.A.KillAll() })
+		})
+	}
+}
+
+// killed lets something die while the daemon of the primary stands at a phase,
+// and checks that the standby carries on from the last commit.
+func killed(t *testing.T, phase string, kill func(*stage) (time.Time, error)) {
+	const epoch = 15
+	s := newStage(t, 90*time.Second, scene.Options{Faults: true})
+	faults, err := s.A.Faults(fmt.Sprintf("%s@%d", phase, epoch))
+	s.must(err)
+	s.start(faults.Env()...)
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	hit, err := faults.Await(s.ctx, phase)
+	s.must(err)
+	at, err := kill(s)
+	s.must(err)
+	_ = hit.Go() // a dead daemon does not go on
+	faults.Close()
+	m, err := s.B.WaitRole(s.ctx, scene.Machine, "solo")
+	s.must(err)
+	s.checkEpoch(phase, hit.Epoch, m.Epoch)
+	s.flows(traffic, udpRate)
+	r := s.verdict(traffic)
+	s.reportBlackout(r, at)
+}
+
+// checkEpoch holds the epoch that the standby ran from against the phase: once
+// it may have acknowledged, it is the epoch in question.
+func (s *stage) checkEpoch(phase string, at, ran uint64) {
+	s.t.Helper()
+	want := []uint64{at - 1}
+	switch phase {
+	case fault.Sent:
+		want = []uint64{at - 1, at} // the acknowledgement races with the death
+	case fault.Shipping:
+		want = []uint64{at - 1, at} // a dead QEMU's last epoch may still be shipped
+	case fault.Committing:
+		want = []uint64{at}
+	}
+	for _, w := range want {
+		if ran == w {
+			return
+		}
+	}
+	s.t.Errorf("killed while epoch %d was %s, the standby ran from epoch %d; want one of %d", at, phase, ran, want)
+}
+
+func (s *stage) reportBlackout(r scene.Result, at time.Time) {
+	gap, ok := traffic.Blackout(r.Log, at.Round(0).Sub(r.Log.Start.Round(0)), 30*time.Second)
+	s.t.Logf("blackout %v (found %v), lost %d, duplicated %d", gap.Length(), ok, r.Verdict.Lost, r.Verdict.Duplicated)
+}

@@ -1,0 +1,246 @@
+package daemon_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+const asFalseQEMU = "STILLPOINT_TEST_FALSE_QEMU"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asFalseQEMU) != "" {
+		fmt.Fprintln(os.Stderr, playFalseQEMU(os.Args[1:]))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// patience is far more than anything here takes.
+const patience = 30 * time.Second
+
+// host is a daemon in this process.
+type host struct {
+	t      *testing.T
+	config config.Config
+	client control.HostdClient
+	conn   *grpc.ClientConn
+	end    context.CancelFunc
+	served chan error
+}
+
+// pairOfHosts serves two daemons, a and b, that know each other and nobody on
+// "nowhere".
+func pairOfHosts(t *testing.T) (a, b *host) {
+	t.Helper()
+	dir := t.TempDir()
+	addresses := [3]string{freeAddress(t), freeAddress(t), freeAddress(t)}
+	if err := os.Mkdir(filepath.Join(dir, "arbiter"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a = newHost(t, dir, "a", addresses[0], config.Peer{Name: "b", Address: addresses[1]}, config.Peer{Name: "nowhere", Address: addresses[2]})
+	b = newHost(t, dir, "b", addresses[1], config.Peer{Name: "a", Address: addresses[0]})
+	return a, b
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func configOf(t *testing.T, dir, name, listen string, peers ...config.Peer) config.Config {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	c.Host, c.Listen, c.Peers = name, listen, peers
+	c.StateDir, c.RunDir, c.RAMDir = filepath.Join(dir, name, "state"), filepath.Join(dir, name, "run"), filepath.Join(dir, name, "ram")
+	c.ControlSocket = filepath.Join(dir, name+".sock")
+	c.Arbiter.Directory = filepath.Join(dir, "arbiter")
+	c.Detection.Heartbeat, c.Detection.Limit = yamlfile.Duration(100*time.Millisecond), yamlfile.Duration(2*time.Second)
+	c.QEMU.Binary = filepath.Join(dir, "qemu-"+name)
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s' \"$@\"\n", asFalseQEMU, self)
+	if err := os.WriteFile(c.QEMU.Binary, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newHost(t *testing.T, dir, name, listen string, peers ...config.Peer) *host {
+	t.Helper()
+	h := &host{t: t, config: configOf(t, dir, name, listen, peers...), served: make(chan error, 1)}
+	store, err := arbiter.OpenDirectory(h.config.Arbiter.Directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	h.end = end
+	go func() {
+		defer store.Close()
+		h.served <- daemon.Serve(ctx, options(h.config, store))
+	}()
+	h.conn, err = grpc.NewClient("unix:"+h.config.ControlSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.client = control.NewHostdClient(h.conn)
+	t.Cleanup(h.close)
+	h.await("the daemon to serve", func() bool {
+		conn, err := net.Dial("unix", h.config.ControlSocket)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return h
+}
+
+func options(c config.Config, store daemon.Arbiter) daemon.Options {
+	return daemon.Options{Config: c, Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg"}
+}
+
+// close stops every machine, then the daemon, which must end in good order.
+func (h *host) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if list, err := h.client.ListMachines(ctx, &control.ListMachinesRequest{}); err == nil {
+		for _, m := range list.Machines {
+			h.client.StopMachine(ctx, &control.MachineRequest{Name: m.Name})
+		}
+	} else {
+		h.t.Errorf("host %s does not answer any more: %v", h.config.Host, err)
+	}
+	h.end()
+	h.conn.Close()
+	select {
+	case err := <-h.served:
+		if err != nil {
+			h.t.Error(err)
+		}
+	case <-ctx.Done():
+		h.t.Errorf("host %s does not end", h.config.Host)
+	}
+}
+
+// await polls a condition that has no event of its own.
+func (h *host) await(what string, condition func() bool) {
+	h.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !condition(); <-tick.C {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func (h *host) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	h.t.Cleanup(cancel)
+	return ctx
+}
+
+func specOf(name, mode string) string {
+	return fmt.Sprintf("name: %s\nmemory: 16MiB\nkernel: /boot/none\nappend: %q\nagent: {enabled: false}\nprotection: {max-epoch: 20ms}\n", name, mode)
+}
+
+func (h *host) start(name, mode string) (*control.Machine, error) {
+	return h.client.StartMachine(h.ctx(), &control.StartMachineRequest{Spec: []byte(specOf(name, mode)), File: name + ".yaml"})
+}
+
+func (h *host) mustStart(name, mode string) {
+	h.t.Helper()
+	if _, err := h.start(name, mode); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) protect(name, standby string) error {
+	_, err := h.client.Protect(h.ctx(), &control.ProtectRequest{Name: name, Standby: standby, Wait: true})
+	return err
+}
+
+// machine is nil where the host does not have it.
+func (h *host) machine(name string) *control.Machine {
+	h.t.Helper()
+	s, err := h.client.Status(h.ctx(), &control.StatusRequest{})
+	if err != nil {
+		h.t.Fatalf("host %s does not answer: %v", h.config.Host, err)
+	}
+	for _, m := range s.Machines {
+		if m.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// mustFail checks the code and that the error says what it is about.
+func mustFail(t *testing.T, err error, code codes.Code, text ...string) {
+	t.Helper()
+	if status.Code(err) != code {
+		t.Errorf("got %v, want %v", err, code)
+	}
+	for _, want := range text {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: does not say %q", err, want)
+		}
+	}
+}
+
+// witness is a protected machine that must not notice anything.
+type witness struct {
+	h          *host
+	generation uint64
+	epoch      uint64
+}
+
+func protectWitness(a *host) *witness {
+	a.t.Helper()
+	a.mustStart("witness", "")
+	if err := a.protect("witness", "b"); err != nil {
+		a.t.Fatal(err)
+	}
+	m := a.machine("witness")
+	return &witness{a, m.Generation, m.Epoch}
+}
+
+// check wants the same role and generation as ever, and an epoch since.
+func (w *witness) check() {
+	w.h.t.Helper()
+	w.h.await("another epoch of the witness", func() bool {
+		m := w.h.machine("witness")
+		if m == nil || m.Role != "protected" || m.Generation != w.generation {
+			w.h.t.Fatalf("the witness is %v", m)
+		}
+		moved := m.Epoch > w.epoch
+		w.epoch = m.Epoch
+		return moved
+	})
+}

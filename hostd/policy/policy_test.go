@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// at is a time in milliseconds after some moment.
+func at(n int) time.Time { return time.Unix(1000, 0).Add(time.Duration(n) * ms) }
+
+func demand() Policy {
+	return Policy{MinEpoch: 2 * ms, MaxEpoch: 500 * ms, Overhead: 0.1}
+}
+
+// after is the state after a first checkpoint that ended at 0.
+func after(pause time.Duration) State {
+	return State{}.Paused(at(0).Add(-pause), at(0))
+}
+
+func held(s State) State  { s.Held = true; return s }
+func asked(s State) State { s.Asked = true; return s }
+
+func TestNext(t *testing.T) {
+	periodic := Policy{Periodic: true, Interval: 50 * ms, MinEpoch: 2 * ms, MaxEpoch: 500 * ms, Overhead: 0.1}
+	slow := demand()
+	slow.MinEpoch = 600 * ms
+	for _, c := range []struct {
+		name   string
+		policy Policy
+		state  State
+		now    int
+		due    bool
+		wait   time.Duration
+	}{
+		{"before any checkpoint", demand(), State{}, 0, true, 0},
+		{"nothing held: max-epoch", demand(), after(10 * ms), 1, false, 499 * ms},
+		{"nothing held, max-epoch over", demand(), after(10 * ms), 500, true, 0},
+		{"held: the pause has not paid", demand(), held(after(10 * ms)), 1, false, 89 * ms},
+		{"held: the pause has just paid", demand(), held(after(10 * ms)), 90, true, 0},
+		{"held after a tiny pause: min-epoch", demand(), held(after(ms / 100)), 1, false, 1 * ms},
+		{"held after a huge pause: max-epoch", demand(), held(after(time.Second)), 1, false, 499 * ms},
+		{"min-epoch above max-epoch", slow, held(after(time.Second)), 500, false, 100 * ms},
+		{"asked: at once", demand(), asked(after(time.Second)), 0, true, 0},
+		{"asked while periodic", periodic, asked(after(10 * ms)), 0, true, 0},
+		{"a clock behind the last checkpoint waits", demand(), held(after(10 * ms)), -5, false, 95 * ms},
+		{"periodic counts from the beginning", periodic, after(10 * ms), 0, false, 40 * ms},
+		{"periodic, held output changes nothing", periodic, held(after(10 * ms)), 0, false, 40 * ms},
+		{"periodic, over", periodic, after(10 * ms), 40, true, 0},
+		{"periodic, pause longer than the interval: min-epoch", periodic, after(100 * ms), 0, false, 2 * ms},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			due, wait := c.policy.Next(c.state, at(c.now))
+			if due != c.due || wait != c.wait {
+				t.Errorf("due %v, wait %v; want %v, %v", due, wait, c.due, c.wait)
+			}
+		})
+	}
+}
+
+func TestOverheadIsAFraction(t *testing.T) {
+	for _, c := range []struct {
+		overhead float64
+		wait     time.Duration // after a pause of 10 ms
+	}{
+		{0.01, 500 * ms}, // 990 ms, bounded by max-epoch
+		{0.02, 490 * ms},
+		{0.1, 90 * ms},
+		{0.5, 10 * ms},
+		{1, 2 * ms},   // min-epoch
+		{2, 2 * ms},   // more than all the time
+		{0, 500 * ms}, // no pause is ever paid for
+	} {
+		p := demand()
+		p.Overhead = c.overhead
+		if _, wait := p.Next(held(after(10*ms)), at(0)); wait != c.wait {
+			t.Errorf("overhead %v: wait %v, want %v", c.overhead, wait, c.wait)
+		}
+	}
+}
+
+func TestPauseIsLearned(t *testing.T) {
+	s := after(10 * ms)
+	if s.Pause() != 10*ms {
+		t.Fatalf("the first pause counts whole: %v", s.Pause())
+	}
+	s = s.Paused(at(100), at(150)) // one that is five times as long
+	if s.Pause() != 20*ms {
+		t.Fatalf("after one long pause: %v", s.Pause())
+	}
+	for i := range 40 {
+		s = s.Paused(at(1000+100*i), at(1010+100*i))
+	}
+	if d := s.Pause() - 10*ms; d < 0 || d > 10*time.Microsecond {
+		t.Fatalf("did not come back to 10ms: %v", s.Pause())
+	}
+}
+
+func TestBackwardClockTeachesNothing(t *testing.T) {
+	s := after(10*ms).Paused(at(200), at(100))
+	if s.Pause() < 0 || s.Pause() > 10*ms {
+		t.Fatalf("learned pause %v", s.Pause())
+	}
+}
+
+func TestStateIsAValue(t *testing.T) {
+	s := held(asked(after(10 * ms)))
+	was := s
+	next := s.Paused(at(100), at(110))
+	if s != was {
+		t.Fatal("Paused changed its receiver")
+	}
+	if next.Held || next.Asked {
+		t.Fatal("a checkpoint leaves nothing wanted")
+	}
+	if skipped := s.Skipped(at(100), at(110)); !skipped.Held || skipped.Pause() != next.Pause() {
+		t.Fatal("a skipped checkpoint costs its time, and output still waits")
+	}
+}
+
+// TestOverheadIsKept runs a busy machine for ten seconds: pauses take no more
+// than their part.
+func TestOverheadIsKept(t *testing.T) {
+	p, s := demand(), State{}
+	var paused time.Duration
+	now := at(0)
+	for now.Before(at(10_000)) {
+		s.Held = true
+		due, wait := p.Next(s, now)
+		if !due {
+			if wait <= 0 {
+				t.Fatal("not due, and no time to wait")
+			}
+			now = now.Add(wait)
+			continue
+		}
+		took := 3*ms + time.Duration(now.UnixNano()%4)*ms
+		paused += took
+		s = s.Paused(now, now.Add(took))
+		now = now.Add(took)
+	}
+	if share := float64(paused) / float64(10*time.Second); share > 0.11 || share < 0.08 {
+		t.Fatalf("pauses took %.3f of the time", share)
+	}
+}

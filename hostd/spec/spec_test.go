@@ -1,0 +1,153 @@
+package spec
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const least = "name: nat\nmemory: 64MiB\nkernel: /vmlinuz\n"
+
+const example = "../../docs/examples/nat.yaml"
+
+func TestExample(t *testing.T) {
+	m, err := Load(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Name != "nat" || m.Memory != 256<<20 || len(m.Ports) != 2 {
+		t.Fatalf("%+v", m)
+	}
+	if m.Protection != Default().Protection {
+		t.Errorf("the example's protection is no longer the default: %+v", m.Protection)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	m, err := Parse("m.yaml", []byte(least+"protection: {overhead: 20%}\nports: [{name: in, tap: t, uplink: u, mac: \"52:54:00:00:00:01\"}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default().Protection
+	want.Overhead = 0.20
+	if m.Protection != want {
+		t.Errorf("one field given, the others are not the defaults: %+v", m.Protection)
+	}
+	if !m.Ports[0].OffloadsOn() {
+		t.Error("offloads are off by default")
+	}
+}
+
+func TestMarshalReadsBackTheSame(t *testing.T) {
+	m, err := Load(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := reparse(t, m)
+	if !reflect.DeepEqual(m, again) {
+		t.Errorf("%+v\nis read back as\n%+v", m, again)
+	}
+}
+
+func reparse(t *testing.T, m Machine) Machine {
+	t.Helper()
+	b, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse("again.yaml", b)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, b)
+	}
+	return again
+}
+
+func TestDigest(t *testing.T) {
+	digest := func(text string) string {
+		m, err := Parse("m.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := m.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	a := digest(least)
+	if b := digest("# layout and defaults do not count\nkernel: /vmlinuz\ncpus: 1\nmemory: 65536KiB\nname: nat\n"); a != b {
+		t.Error("the same specification, another digest")
+	}
+	if digest(least+"cpus: 2\n") == a {
+		t.Error("another specification, the same digest")
+	}
+	const golden = "testdata/digest.golden"
+	compare(t, golden, a+"\n")
+}
+
+// TestErrors parses each testdata/errors/*.yaml and compares all that is said
+// with the file beside it.
+func TestErrors(t *testing.T) {
+	files, err := filepath.Glob("testdata/errors/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no bad files", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse("m.yaml", b)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			compare(t, strings.TrimSuffix(file, "yaml")+"golden", err.Error()+"\n")
+		})
+	}
+}
+
+func compare(t *testing.T, golden, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(least))
+	f.Add([]byte(least + "ports: [{name: in, tap: t, uplink: u, mac: \"52:54:00:00:00:01\", addresses: [10.1.0.1, \"::1\"]}]\n"))
+	f.Add([]byte("ports: [null]\nprotection:\ndisk: {}\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := Parse("f.yaml", b)
+		if err != nil {
+			return
+		}
+		text, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse("again.yaml", text)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		if second, err := again.Marshal(); err != nil || string(second) != string(text) {
+			t.Fatalf("%v\n%s\nthen\n%s", err, text, second)
+		}
+	})
+}
