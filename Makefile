@@ -6,8 +6,17 @@ SHELL = /bin/bash
 
 BIN = build/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# How long fuzz-short spends on each target.
+FUZZTIME ?= 5s
 
-.PHONY: help setup build images demo test unit e2e lint clean
+# Packages that measure time or boot guests run one by one, after the others.
+UNIT = ./guestagent/... ./hostd/... ./proto/... ./qmp/...
+E2E = ./images/... ./e2e/...
+SOURCES = e2e guestagent hostd images proto qmp
+UNIT_FLAGS = -race -timeout 10m
+E2E_FLAGS = -race -timeout 30m -p 1 -count 1
+
+.PHONY: help setup build images demo test unit e2e fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +37,25 @@ demo: setup build ## show the main job; report in build/demo
 	@$(BIN)/demo
 
 test: lint setup build ## run every test
-	@go run ./e2e/summary -- -race -timeout 30m ./...
+	@go run ./e2e/summary -- $(UNIT_FLAGS) $(UNIT) -- $(E2E_FLAGS) $(E2E)
+
+unit: ## run the tests that need no set-up
+	@go run ./e2e/summary -- $(UNIT_FLAGS) $(UNIT)
+
+e2e: setup build ## run the tests against real guests
+	@go run ./e2e/summary -- $(E2E_FLAGS) $(E2E)
+
+fuzz-short: ## run each fuzz target for FUZZTIME (5s)
+	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' $(SOURCES) | sort | \
+	while IFS=: read -r file function; do \
+	  echo "fuzz: $${file%/*} $${function#func }"; \
+	  go test -run '^$$' -fuzz "^$${function#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
+	done
 
 lint: ## check formatting and vet
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
-	@go vet ./...
+	@unformatted=$$(gofmt -l $(SOURCES)); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	@go vet $(SOURCES:%=./%/...)
+	@go vet -tags faults ./hostd/...
 
 clean: ## remove what was built, not what was fetched
 	@rm -rf build/bin build/demo build/images

@@ -2,7 +2,6 @@ package images
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -27,29 +26,28 @@ func buildImages(t *testing.T) (dir string) {
 	return dir
 }
 
-func TestSameInputsSameBytes(t *testing.T) {
+// TestImages builds twice, because once under the race detector takes long
+// enough, and boots what it built.
+func TestImages(t *testing.T) {
 	started := time.Now()
-	first := buildImages(t)
+	dir := buildImages(t)
 	took := time.Since(started)
 	t.Logf("built in %v", took)
 	if took > time.Minute {
 		t.Errorf("the build took %v, more than a minute", took)
 	}
-	second := buildImages(t)
-	for _, name := range []string{"vmlinuz", "plain.cpio.gz", "nat.cpio.gz"} {
-		a, err := os.ReadFile(filepath.Join(first, name))
-		if err != nil {
-			t.Fatal(err)
+	t.Run("the same inputs give the same bytes", func(t *testing.T) {
+		second := buildImages(t)
+		for _, name := range []string{"vmlinuz", "plain.cpio.gz", "nat.cpio.gz"} {
+			if !bytes.Equal(content(t, filepath.Join(dir, name)), content(t, filepath.Join(second, name))) {
+				t.Errorf("two builds of %s differ", name)
+			}
 		}
-		b, err := os.ReadFile(filepath.Join(second, name))
-		if err != nil {
-			t.Fatal(err)
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 3 {
+			t.Errorf("the build left %v", left)
 		}
-		if !bytes.Equal(a, b) {
-			t.Errorf("two builds of %s differ", name)
-		}
-	}
-	if left, _ := filepath.Glob(filepath.Join(first, "*")); len(left) != 3 {
-		t.Errorf("the build left %v", left)
-	}
+	})
+	t.Run("nat is run, and again when it ends", func(t *testing.T) { testRestart(t, dir) })
+	t.Run("a guest that cannot go on powers off", func(t *testing.T) { testPowerOff(t, dir) })
+	t.Run("plain answers", func(t *testing.T) { testPlain(t, dir) })
 }

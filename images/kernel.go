@@ -26,17 +26,17 @@ func fetchKernel(ctx context.Context, p packages, wanted []string) (kernel, erro
 	if err != nil {
 		return kernel{}, err
 	}
-	image, modules, err := unpackKernel(ctx, p, deb, wanted)
+	u, err := unpackKernel(ctx, p, deb, wanted)
 	if err != nil {
 		return kernel{}, err
 	}
-	order, err := loadOrder(wanted, modules)
+	order, err := loadOrder(wanted, u.modules)
 	if err != nil {
 		return kernel{}, fmt.Errorf("%s: %w", deb, err)
 	}
-	k := kernel{image: image}
+	k := kernel{image: u.image}
 	for i, name := range order {
-		k.modules = append(k.modules, file{name: fmt.Sprintf("modules/%02d-%s.ko", i, name), content: modules[name].content, mode: 0o644})
+		k.modules = append(k.modules, file{fmt.Sprintf("modules/%02d-%s.ko", i, name), u.modules[name].content, 0o644})
 	}
 	return k, nil
 }
@@ -55,37 +55,61 @@ func realPackage(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("apt knows no package behind %s; run apt-get update", kernelPackage)
 }
 
+// unpacked is what a kernel's package holds of what is wanted.
+type unpacked struct {
+	image   []byte
+	modules map[string]module
+}
+
 // unpackKernel reads the package again for as long as modules name others that
-// they depend on: once for Debian 12's kernel, twice for Debian 13's.
-func unpackKernel(ctx context.Context, p packages, deb string, wanted []string) (image []byte, modules map[string]module, err error) {
-	modules = map[string]module{}
-	for missing := set(wanted); len(missing) > 0; missing = unresolved(modules) {
+// they depend on: once where all of them are wanted anyway.
+func unpackKernel(ctx context.Context, p packages, deb string, wanted []string) (unpacked, error) {
+	u := unpacked{modules: map[string]module{}}
+	for absent := set(wanted); len(absent) > 0; absent = unresolved(u.modules) {
 		files, err := p.extract(ctx, deb, func(name string) bool {
-			return isKernel(name) || missing[moduleName(name)]
+			return isKernel(name) || isBuiltIn(name) || absent[moduleName(name)]
 		})
 		if err != nil {
-			return nil, nil, err
+			return u, err
 		}
-		before := len(modules)
+		before := len(u.modules)
 		for name, content := range files {
-			if isKernel(name) {
-				image = content
-			} else if modules[moduleName(name)], err = readModule(name, content); err != nil {
-				return nil, nil, fmt.Errorf("module %s of %s: %w", name, deb, err)
+			if err := u.take(name, content); err != nil {
+				return u, fmt.Errorf("%s of %s: %w", name, deb, err)
 			}
 		}
-		if len(modules) == before {
+		if len(u.modules) == before {
 			break // loadOrder says what is missing
 		}
 	}
-	if image == nil {
-		return nil, nil, fmt.Errorf("%s has no kernel", deb)
+	if u.image == nil {
+		return u, fmt.Errorf("%s has no kernel", deb)
 	}
-	return image, modules, nil
+	return u, nil
+}
+
+func (u *unpacked) take(name string, content []byte) (err error) {
+	switch {
+	case isKernel(name):
+		u.image = content
+	case isBuiltIn(name):
+		for line := range strings.Lines(string(content)) {
+			u.modules[moduleName(strings.TrimSpace(line))] = module{}
+		}
+	default:
+		u.modules[moduleName(name)], err = readModule(name, content)
+	}
+	return err
 }
 
 func isKernel(name string) bool {
 	return strings.HasPrefix(path.Base(name), "vmlinuz-")
+}
+
+// isBuiltIn tells the list of the modules that are part of the kernel
+// (Documentation/kbuild/kbuild.rst).
+func isBuiltIn(name string) bool {
+	return path.Base(name) == "modules.builtin"
 }
 
 func set(names []string) map[string]bool {

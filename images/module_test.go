@@ -20,13 +20,15 @@ func TestModuleName(t *testing.T) {
 }
 
 func TestLoadOrder(t *testing.T) {
+	code := []byte("code")
 	modules := map[string]module{
-		"net":      {depends: []string{"failover", "dim", "virtio"}},
-		"failover": {depends: []string{"core"}},
-		"core":     {},
-		"dim":      {},
-		"virtio":   {depends: []string{"ring"}},
-		"ring":     {},
+		"net":      {code, []string{"failover", "dim", "virtio"}},
+		"failover": {code, []string{"core"}},
+		"core":     {code, nil},
+		"dim":      {code, nil},
+		"virtio":   {code, []string{"ring", "built_in"}},
+		"ring":     {code, nil},
+		"built_in": {},
 	}
 	order, err := loadOrder([]string{"virtio", "net", "built_in"}, modules)
 	if err != nil {
@@ -39,7 +41,7 @@ func TestLoadOrder(t *testing.T) {
 
 func TestLoadOrderSaysWhatIsMissing(t *testing.T) {
 	for name, modules := range map[string]map[string]module{
-		"a dependency": {"net": {depends: []string{"dim"}}},
+		"a dependency": {"net": {[]byte("code"), []string{"dim"}}},
 		"everything":   {},
 	} {
 		if order, err := loadOrder([]string{"net"}, modules); err == nil {
@@ -52,6 +54,17 @@ func TestUnresolved(t *testing.T) {
 	got := unresolved(map[string]module{"net": {depends: []string{"dim", "virtio"}}, "virtio": {}})
 	if len(got) != 1 || !got["dim"] {
 		t.Errorf("unresolved %v, want dim", got)
+	}
+}
+
+func TestTakeBuiltIn(t *testing.T) {
+	u := unpacked{modules: map[string]module{}}
+	if err := u.take("./lib/modules/6.12/modules.builtin", []byte("kernel/drivers/virtio/virtio.ko\nkernel/drivers/char/virtio-console.ko\n")); err != nil {
+		t.Fatal(err)
+	}
+	order, err := loadOrder([]string{"virtio", "virtio_console"}, u.modules)
+	if err != nil || len(order) != 0 {
+		t.Errorf("to load: %v, %v", order, err)
 	}
 }
 

@@ -137,3 +137,26 @@ func TestNoQEMUCouldNotTell(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestHere probes this machine, and leaves the answer for the other tests.
+func TestHere(t *testing.T) {
+	build := filepath.Join("..", "..", "build")
+	qemu, kernel := filepath.Join(build, "bin", "qemu-system-x86_64"), filepath.Join(build, "images", "vmlinuz")
+	for _, path := range []string{qemu, kernel} {
+		if _, err := os.Stat(path); err != nil {
+			t.Skipf("%v: run make setup", err)
+		}
+	}
+	r := Probe(t.Context(), qemu, kernel, filepath.Join(build, "cache"))
+	t.Logf("%s: %s", r.Accel, r.Why)
+	if !r.Answered {
+		t.Errorf("the probe could not tell: %s", r.Why)
+	}
+	started := time.Now()
+	if again := Probe(t.Context(), qemu, kernel, filepath.Join(build, "cache")); again != r {
+		t.Errorf("asked again: %+v, first %+v", again, r)
+	}
+	if took := time.Since(started); took > patience/2 {
+		t.Errorf("the remembered answer took %v", took)
+	}
+}

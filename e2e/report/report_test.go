@@ -84,14 +84,16 @@ func sampleAct(name, killed string, blackout time.Duration, burst bool) Timeline
 	first := kill + blackout
 	a := TimelineAct{
 		Name: name, Summary: "4,000 packets sent, 0 lost, 0 duplicated, 0 rollbacks, TCP transfer intact",
-		From: kill - 500*time.Millisecond, To: kill + time.Second, Kill: kill, KillText: killed,
+		From: kill - 4*time.Second, To: kill + 4*time.Second, Kill: kill, KillText: killed,
 		Running: first - 12*time.Millisecond, First: first, Dark: kill + time.Millisecond,
 		FirstText: "first packet from host B, " + blackout.String() + " later",
 	}
 	for t := a.From; t < a.To; t += 2 * time.Millisecond {
 		a.Sent = append(a.Sent, t)
 		switch {
-		case t < kill || t >= first:
+		case t < kill-70*time.Millisecond: // held until its epoch is committed
+			a.Received = append(a.Received, t.Truncate(80*time.Millisecond)+80*time.Millisecond)
+		case t >= first:
 			a.Received = append(a.Received, t+time.Millisecond)
 		case burst:
 			a.Received = append(a.Received, first+time.Millisecond)
@@ -103,6 +105,34 @@ func sampleAct(name, killed string, blackout time.Duration, burst bool) Timeline
 		}
 	}
 	return a
+}
+
+func TestTimelineShowsTheTimeAroundTheKill(t *testing.T) {
+	second := time.Second
+	for name, c := range map[string]struct{ act, want TimelineAct }{
+		"long":            {TimelineAct{To: 60 * second, Kill: 20 * second, First: 21 * second}, TimelineAct{From: 20*second - before, To: 21*second + after}},
+		"short":           {TimelineAct{From: 19_900 * time.Millisecond, To: 20_100 * time.Millisecond, Kill: 20 * second}, TimelineAct{From: 19_900 * time.Millisecond, To: 20_100 * time.Millisecond}},
+		"no packet after": {TimelineAct{To: 60 * second, Kill: 20 * second}, TimelineAct{From: 20*second - before, To: 20*second + after}},
+		"kill elsewhere":  {TimelineAct{To: second, Kill: 20 * second}, TimelineAct{To: second}},
+	} {
+		if got := c.act.around(); got.From != c.want.From || got.To != c.want.To {
+			t.Errorf("%s: %v to %v, want %v to %v", name, got.From, got.To, c.want.From, c.want.To)
+		}
+	}
+}
+
+func TestScaleIgnoresOneBurst(t *testing.T) {
+	counts := make([]int, 100)
+	for i := range counts {
+		counts[i] = 5
+	}
+	counts[50] = 500
+	if got := scale(counts, nil); got != 6 {
+		t.Fatalf("scale %d, want 6", got)
+	}
+	if got := scale(); got != 4 {
+		t.Fatalf("scale of nothing %d, want 4", got)
+	}
 }
 
 func TestTimelineIsWellFormed(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -16,11 +17,13 @@ type Timeline struct {
 	Acts     []TimelineAct
 }
 
-// TimelineAct is one act of a Timeline.
+// TimelineAct is one act of a Timeline. What is drawn of it is the time around
+// the kill, at most from before the kill until after the first packet that came
+// through again: a blackout of some hundredths of a second is to be seen.
 type TimelineAct struct {
-	Name        string // "Act 1: QEMU on host A is killed"
-	Summary     string // one line of results
-	From, To    time.Duration
+	Name        string          // "Act 1: QEMU on host A is killed"
+	Summary     string          // one line of results
+	From, To    time.Duration   // what there is to draw
 	Sent        []time.Duration // packets into the machine, in any order
 	Received    []time.Duration // packets out of it
 	Checkpoints []Checkpoint
@@ -40,13 +43,15 @@ type Checkpoint struct {
 }
 
 const (
-	bin = 10 * time.Millisecond // width of a bar
+	bin    = 10 * time.Millisecond // width of a bar
+	before = time.Second           // drawn before the kill
+	after  = 1500 * time.Millisecond
 
 	width      = 1200.0
 	left       = 110.0 // of the plots
 	right      = width - 30
 	headHeight = 92.0
-	actHeight  = 372.0
+	actHeight  = 376.0
 	footHeight = 20.0
 
 	packetRow     = 92.0
@@ -83,9 +88,9 @@ func legend(c *canvas, x, y float64) {
 		colour, text string
 		advance      float64
 	}{
-		{inColour, "packets into the machine, per 10 ms", 250},
-		{outColour, "packets out of the machine, per 10 ms", 262},
-		{checkpointColour, "checkpoint, height = pause", 188},
+		{inColour, "packets into the machine, per 10 ms", 265},
+		{outColour, "packets out of the machine, per 10 ms", 277},
+		{checkpointColour, "checkpoint, height = pause", 205},
 		{killColour, "kill and blackout", 0},
 	} {
 		c.rect(x, y-10, 11, 11, entry.colour, 1)
@@ -107,8 +112,18 @@ func (p plot) x(t time.Duration) float64 {
 
 func (p plot) inside(t time.Duration) bool { return t >= p.act.From && t <= p.act.To }
 
-func (a *TimelineAct) draw(c *canvas, top float64) {
-	p := plot{c, a}
+// around is the act cut to what is drawn.
+func (a TimelineAct) around() TimelineAct {
+	from, to := a.Kill-before, max(a.Kill, a.First)+after
+	if a.From < to && a.To > from { // or the kill is not in the act at all
+		a.From, a.To = max(a.From, from), min(a.To, to)
+	}
+	return a
+}
+
+func (a TimelineAct) draw(c *canvas, top float64) {
+	a = a.around()
+	p := plot{c, &a}
 	c.line(30, top+10, right, top+10, lineColour, 1)
 	c.text(30, top+34, 16, inkColour, "start", true, a.Name)
 	c.text(30, top+53, 12, mutedColour, "start", false, a.Summary)
@@ -117,9 +132,10 @@ func (a *TimelineAct) draw(c *canvas, top float64) {
 	checkpoints := out + packetRow + rowGap
 	bottom := checkpoints + checkpointRow
 	p.blackout(in, bottom)
-	highest := scale(p.histogram(a.Sent), p.histogram(a.Received))
-	p.bars(in, "in", p.histogram(a.Sent), highest, inColour)
-	p.bars(out, "out", p.histogram(a.Received), highest, outColour)
+	sent, received := p.histogram(a.Sent), p.histogram(a.Received)
+	highest := scale(sent, received)
+	p.bars(in, "in", sent, highest, inColour)
+	p.bars(out, "out", received, highest, outColour)
 	p.pauses(checkpoints)
 	p.axis(bottom)
 	p.events(in, bottom)
@@ -136,25 +152,31 @@ func (p plot) histogram(times []time.Duration) []int {
 	return counts
 }
 
-// scale is the top of the packet rows: twice what is usual, so that the burst
-// after a blackout does not flatten everything else. Higher bars are cut and
-// say their count.
+// maxCut is how many bars of an act may be higher than its rows.
+const maxCut = 3
+
+// scale is the top of the packet rows, the same for both: what all bars but a
+// few keep to, so that the burst after a blackout does not flatten everything
+// else. Higher bars are cut and say their count.
 func scale(histograms ...[]int) int {
-	var all []time.Duration
+	var all []int
 	for _, h := range histograms {
 		for _, n := range h {
 			if n > 0 {
-				all = append(all, time.Duration(n))
+				all = append(all, n)
 			}
 		}
 	}
-	usual := QuantilesOf(all).P50 * 1e3
-	return max(4, int(math.Ceil(usual*2)))
+	if len(all) == 0 {
+		return 4
+	}
+	slices.Sort(all)
+	return max(4, all[max(0, len(all)-1-maxCut)]+1)
 }
 
 func (p plot) bars(top float64, name string, counts []int, highest int, colour string) {
 	bottom := top + packetRow
-	p.rowLabel(top, packetRow, name, "packets / 10 ms")
+	p.rowLabel(top, packetRow, name, "per 10 ms")
 	for _, v := range []int{highest / 2, highest} {
 		y := bottom - packetRow*float64(v)/float64(highest)
 		p.line(left, y, right, y, lineColour, 1)
@@ -177,7 +199,7 @@ func (p plot) bars(top float64, name string, counts []int, highest int, colour s
 
 // peak says that no bar near i is higher, so that cut bars' labels stay apart.
 func peak(counts []int, i int) bool {
-	for j := max(0, i-8); j < min(len(counts), i+9); j++ {
+	for j := max(0, i-5); j < min(len(counts), i+6); j++ {
 		if counts[j] > counts[i] || counts[j] == counts[i] && j < i {
 			return false
 		}
@@ -197,10 +219,11 @@ func (p plot) pauses(top float64) {
 			longest = max(longest, c.Pause)
 		}
 	}
+	longest = time.Duration(math.Ceil(longest.Seconds()*1e3)) * time.Millisecond
 	bottom := top + checkpointRow
 	p.rowLabel(top, checkpointRow, "pause", "ms")
 	p.line(left, top, right, top, lineColour, 1)
-	p.text(left-8, top+4, 10, mutedColour, "end", false, fmt.Sprintf("%.0f", math.Ceil(float64(longest)/1e6)))
+	p.text(left-8, top+4, 10, mutedColour, "end", false, fmt.Sprint(longest.Milliseconds()))
 	p.text(left-8, bottom, 10, mutedColour, "end", false, "0")
 	for _, c := range p.act.Checkpoints {
 		if p.inside(c.At) {
@@ -226,9 +249,8 @@ func (p plot) axis(y float64) {
 		if t == 0 {
 			label = "kill"
 		}
-		p.text(x, y+18, 11, mutedColour, "middle", false, label)
+		p.text(min(x, right-18), y+18, 11, mutedColour, "middle", false, label)
 	}
-	p.text(right, y+34, 11, mutedColour, "end", false, "time after the kill")
 }
 
 // tick is a round distance that gives an axis at most a dozen labels.

@@ -1,141 +1,93 @@
-// Command summary runs "go test" with the arguments after "--" and ends its
-// output with the number of tests that passed, failed and were skipped, and
-// why.
+// Command summary runs "go test" and ends its output with the number of tests
+// that passed, failed and were skipped, and why. Each "--" begins the arguments
+// of another run; the summary is of all of them:
+//
+//	summary -- -race ./proto/... -- -race -p 1 ./e2e/...
 package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strings"
+	"os/signal"
+	"syscall"
+	"time"
 )
 
-// event is a line of "go test -json" (cmd/test2json).
-type event struct {
-	Action, Package, Test, Output string
-	Elapsed                       float64
-}
-
-type summary struct {
-	passed, failed, skipped int
-	output                  map[string][]string // of tests that have not ended
-	skips, failures         []string
-}
-
 func main() {
-	args := os.Args[1:]
-	if len(args) > 0 && args[0] == "--" {
-		args = args[1:]
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s := newSummary(os.Stdout)
+	failed := false
+	for _, args := range groups(os.Args[1:]) {
+		if err := s.run(ctx, args); err != nil {
+			fmt.Fprintln(os.Stderr, "summary:", err)
+			failed = true
+		}
 	}
-	code, err := run(args)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "summary:", err)
+	s.print()
+	if failed || !s.passedAll() {
 		os.Exit(1)
 	}
-	os.Exit(code)
 }
 
-func run(args []string) (int, error) {
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+func groups(args []string) (all [][]string) {
+	for _, arg := range args {
+		if arg == "--" {
+			all = append(all, nil)
+			continue
+		}
+		if len(all) == 0 {
+			all = append(all, nil)
+		}
+		all[len(all)-1] = append(all[len(all)-1], arg)
+	}
+	return all
+}
+
+// run one "go test". That it failed is an error too, so that a run which fails
+// without naming a test does not pass.
+func (s *summary) run(ctx context.Context, args []string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
+	// An interrupt lets the tests remove what they made.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return err
 	}
-	s := &summary{output: map[string][]string{}}
-	if err := s.read(out); err != nil {
-		return 0, err
+	err = s.read(out)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return fmt.Errorf("go test: %w", err)
 	}
-	err = cmd.Wait()
-	s.print()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
+	return nil
 }
 
 func (s *summary) read(r io.Reader) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var e event
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			fmt.Println(lines.Text())
-			continue
+	for lines := bufio.NewReader(r); ; {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			var e event
+			if json.Unmarshal(line, &e) == nil {
+				s.take(e)
+			} else {
+				fmt.Fprintf(s.out, "%s", line)
+			}
 		}
-		s.take(e)
-	}
-	return lines.Err()
-}
-
-// take keeps a test's output until it is known whether anybody wants it.
-func (s *summary) take(e event) {
-	id := e.Package + " " + e.Test
-	switch e.Action {
-	case "output":
-		s.output[id] = append(s.output[id], e.Output)
-	case "build-output":
-		fmt.Print(e.Output)
-	case "pass":
-		s.ended(e, id, &s.passed)
-	case "fail":
-		s.ended(e, id, &s.failed)
-		fmt.Print(strings.Join(s.output[id], ""))
-		s.failures = append(s.failures, id)
-	case "skip":
-		s.ended(e, id, &s.skipped)
-		if e.Test != "" {
-			s.skips = append(s.skips, id+": "+reason(s.output[id]))
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
-	default:
-		return
-	}
-	if e.Action != "output" && e.Action != "build-output" {
-		delete(s.output, id)
-	}
-}
-
-func (s *summary) ended(e event, id string, count *int) {
-	if e.Test != "" {
-		*count++
-		if e.Elapsed > 5 {
-			fmt.Printf("  %s %s (%.1f s)\n", e.Action, id, e.Elapsed)
-		}
-		return
-	}
-	for _, line := range s.output[id] {
-		if strings.HasPrefix(line, "ok ") || strings.HasPrefix(line, "FAIL") {
-			fmt.Print(line)
+		if err != nil {
+			return err
 		}
 	}
-}
-
-// reason is what the test said last before it was skipped.
-func reason(output []string) string {
-	for i := len(output) - 1; i >= 0; i-- {
-		line := strings.TrimSpace(output[i])
-		if line != "" && !strings.HasPrefix(line, "---") && !strings.HasPrefix(line, "===") {
-			return line
-		}
-	}
-	return "no reason given"
-}
-
-func (s *summary) print() {
-	fmt.Println()
-	for _, line := range s.skips {
-		fmt.Println("skipped:", line)
-	}
-	for _, id := range s.failures {
-		fmt.Println("failed:", id)
-	}
-	fmt.Printf("%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
 }

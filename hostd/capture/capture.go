@@ -182,25 +182,36 @@ func (c *Capture) Blocks() []colo.Block { return c.blocks }
 // Seed returns when the guest runs again. The device state of that copy is of
 // no use: the first checkpoint follows at once.
 func (c *Capture) Seed(ctx context.Context, to Seeder, beforeStop func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
-	defer stop()
-	if err := c.firstCopy(ctx, to, sync.OnceFunc(func() { c.allowStop(ctx, beforeStop) })); err != nil {
-		return err
+	var allowed sync.WaitGroup
+	defer allowed.Wait()
+	again := sync.OnceFunc(func() {
+		beforeStop() // nothing is read meanwhile, so QEMU gets no further
+		allowed.Add(1)
+		go func() {
+			defer allowed.Done()
+			c.allowStop(ctx)
+		}()
+	})
+	err := c.firstCopy(ctx, to, again)
+	if err == nil {
+		c.events.Drain()
+		c.reader.Reset(c.conn)
+		err = c.send(colo.CheckpointReady)
 	}
-	c.events.Drain()
-	c.reader.Reset(c.conn)
-	if err := c.send(colo.CheckpointReady); err != nil {
-		return err
+	if err == nil {
+		_, _, err = c.awaitResume(ctx)
 	}
-	_, _, err := c.awaitResume(ctx)
+	stop() // before the context ends: the connection stays
 	return err
 }
 
-// allowStop lets the first copy converge. QEMU waits meanwhile, with more to
-// send than its socket takes.
-func (c *Capture) allowStop(ctx context.Context, beforeStop func()) {
+// allowStop lets the first copy converge. QEMU may answer only when more of
+// the copy has been read.
+func (c *Capture) allowStop(ctx context.Context) {
 	const allowed = 2 * time.Second
-	beforeStop()
 	if err := c.o.Monitor.SetParameters(ctx, qmp.MigrationParameters{DowntimeLimit: qmp.Millis(allowed)}); err != nil {
 		c.o.Log.Warn("the end of the first copy may take long", "error", err)
 	}

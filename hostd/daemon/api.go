@@ -37,7 +37,7 @@ func listenControl(path string) (net.Listener, error) {
 }
 
 func (d *Daemon) serveControl(ctx context.Context, l net.Listener) error {
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))
+	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))
 	control.RegisterHostdServer(server, &api{d: d})
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
@@ -74,26 +74,25 @@ func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) 
 	return g.status(), nil
 }
 
-// startGuest boots a machine here. The arbiter is asked first: a machine that
-// another host speaks for must not get a second voice.
+// startGuest boots a machine here. The voice is claimed first: a machine that
+// another host speaks for must not get a second one, and a standby of its past
+// must not take it over.
 func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error) {
-	record, err := d.arbiter.Current(ctx, s.Name)
+	generation, err := d.claimVoice(ctx, s.Name)
 	if err != nil {
-		return nil, fmt.Errorf("ask the arbiter who speaks for machine %s: %w; nothing was started", s.Name, err)
-	}
-	if record.Voice != "" && record.Voice != d.config.Host {
-		return nil, fmt.Errorf("host %s speaks for machine %s (generation %d); stop it there first", record.Voice, s.Name, record.Generation)
+		return nil, err
 	}
 	g := d.newGuest(s)
 	if err := g.bringUp(ctx, false); err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.releaseVoice(ctx, s.Name, generation))
 	}
 	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
 		g.board.setQEMU(version.String())
 	}
 	g.gate.Pass()
 	g.gate.OpenInput()
-	g.start(pair.Started{Generation: record.Generation})
+	g.board.setRole(string(pair.Unprotected), generation)
+	g.start(pair.Started{Generation: generation})
 	d.add(g)
 	g.publish(&control.Event{Kind: "started", Message: fmt.Sprintf("QEMU runs with process id %d", g.qemu.Pid())})
 	return g, nil

@@ -159,7 +159,7 @@ func (p *protection) reopen(number uint64) {
 // output has been released.
 func (p *protection) finish(t *taken) error {
 	n := t.epoch.Number
-	p.g.post(pair.EpochCaptured{Epoch: n, Last: t.last})
+	p.post(pair.EpochCaptured{Epoch: n, Last: t.last})
 	if err := p.await(p.ship, n); err != nil {
 		return err
 	}

@@ -97,15 +97,26 @@ func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
 	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
 	err := d.serveControl(ctx, api)
 	peers.Close()
-	d.leaveGuests()
+	d.leaveGuests(d.atRest)
+	d.tasks.Wait()
+	d.leaveGuests(func(*guest) bool { return true }) // and those that were being made
 	d.tasks.Wait()
 	return err
 }
 
-func (d *Daemon) leaveGuests() {
+func (d *Daemon) leaveGuests(which func(*guest) bool) {
 	for _, g := range d.list() {
-		g.leave()
+		if which(g) {
+			g.leave()
+		}
 	}
+}
+
+// atRest reports that nobody is making or removing the guest.
+func (d *Daemon) atRest(g *guest) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.busy[g.name]
 }
 
 func (d *Daemon) acceptPeers(l net.Listener) {

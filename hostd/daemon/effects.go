@@ -182,8 +182,7 @@ func (g *guest) retry() {
 func (g *guest) claim(c pair.Claim) {
 	ctx, cancel := context.WithTimeout(g.ctx, arbiterLimit)
 	defer cancel()
-	next := arbiter.Record{Machine: g.name, Generation: c.Expect + 1, Voice: c.Voice, Standby: c.Standby, Kind: string(c.Kind)}
-	won, err := g.d.arbiter.TestAndSet(ctx, c.Expect, next)
+	won, err := g.d.testAndSet(ctx, g.name, c)
 	var lost *arbiter.LostError
 	switch {
 	case err == nil:
@@ -196,6 +195,25 @@ func (g *guest) claim(c pair.Claim) {
 		g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
 		g.post(pair.ArbiterSilent{Why: err.Error()})
 	}
+}
+
+// testAndSet makes one claim. Whoever claims to take over must be the standby
+// that the expected record names: a standby that was never named guesses the
+// generation, and may guess one that means something else. Records do not
+// change, so reading before the test-and-set is enough.
+func (d *Daemon) testAndSet(ctx context.Context, name string, c pair.Claim) (arbiter.Record, error) {
+	if c.Kind == pair.ClaimTakeover || c.Kind == pair.ClaimHandover {
+		stands, err := d.arbiter.Current(ctx, name)
+		if err != nil {
+			return stands, err
+		}
+		own := stands.Generation == c.Expect+1 && stands.Voice == c.Voice // an earlier try that won unseen
+		if !own && (stands.Generation != c.Expect || stands.Standby != c.Voice) {
+			return stands, &arbiter.LostError{Expect: c.Expect, Winner: stands}
+		}
+	}
+	return d.arbiter.TestAndSet(ctx, c.Expect, arbiter.Record{Machine: name, Generation: c.Expect + 1,
+		Voice: c.Voice, Standby: c.Standby, Kind: string(c.Kind)})
 }
 
 func (g *guest) publish(e *control.Event) {

@@ -150,6 +150,9 @@ func (q *falseQEMU) migrate(socket string) {
 	switch q.mode {
 	case "garbage":
 		conn.Write(bytes.Repeat([]byte("garbage "), 1<<14))
+	case "dies":
+		fmt.Fprintln(os.Stderr, "qemu: died, so the test wants it")
+		os.Exit(1)
 	case "hangs up":
 	default:
 		q.colo(conn)

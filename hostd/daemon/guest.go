@@ -43,6 +43,8 @@ type guest struct {
 	left       *capture.Capture // a capture that ended with QEMU still in COLO
 
 	board board
+	// ending: remove and leave may be asked for by several at once.
+	ending sync.Once
 }
 
 func (d *Daemon) newGuest(s spec.Machine) *guest {
@@ -134,8 +136,11 @@ func (g *guest) step(e pair.Event) {
 	g.board.setRole(string(g.role.Role()), g.role.Generation())
 }
 
-// remove ends everything of the guest here and waits for it.
-func (g *guest) remove() {
+// remove ends everything of the guest here and waits for it. It may be called
+// concurrently and more than once.
+func (g *guest) remove() { g.ending.Do(g.removeOnce) }
+
+func (g *guest) removeOnce() {
 	g.gate.Silence()
 	g.gate.DropInput()
 	g.end()
@@ -147,7 +152,9 @@ func (g *guest) remove() {
 }
 
 // leave ends the daemon's part and lets QEMU be: the machine is silent.
-func (g *guest) leave() {
+func (g *guest) leave() { g.ending.Do(g.leaveOnce) }
+
+func (g *guest) leaveOnce() {
 	g.gate.Close()
 	g.end()
 	g.tasks.Wait()

@@ -99,6 +99,7 @@ func TestFalseQEMUs(t *testing.T) {
 	for mode, text := range map[string]string{
 		"garbage":        "magic",
 		"hangs up":       "EOF",
+		"dies":           "so the test wants it",
 		"bad checkpoint": "malformed",
 		"large device":   "device state",
 	} {

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
@@ -27,12 +26,21 @@ func (a *api) Protect(ctx context.Context, r *control.ProtectRequest) (*control.
 	if !r.Wait {
 		return g.status(), nil
 	}
+	began := false
 	return a.await(ctx, g, "protect", func(role string) (bool, error) {
-		if why := g.board.lastFailure(); why != "" {
+		began = began || role == string(pair.Seeding)
+		// The reason is known a moment before the role that follows from it.
+		if why := g.board.lastFailure(); why != "" && role != string(pair.Seeding) {
 			return false, errors.New(why)
+		}
+		if g.ended() && role != string(pair.Seeding) {
+			return false, g.qemu.Reason()
 		}
 		if role == string(pair.Fenced) {
 			return false, errors.New("another host has the voice")
+		}
+		if began && (role == string(pair.Unprotected) || role == string(pair.Solo)) {
+			return false, errors.New("the protection ended before it was complete; \"hostd events\" tells why")
 		}
 		return role == string(pair.Protected), nil
 	})
@@ -130,23 +138,6 @@ func (a *api) Takeover(ctx context.Context, r *control.MachineRequest) (*control
 		}
 		return false, fmt.Errorf("the arbiter gave the voice to another host, or QEMU failed: the machine is %s", role)
 	})
-}
-
-// giveUpVoice records that nobody speaks for the machine any more, so that any
-// host may start it.
-func (d *Daemon) giveUpVoice(ctx context.Context, g *guest) error {
-	role, generation := g.board.roleNow()
-	if generation == 0 || role == string(pair.Standby) || role == string(pair.Fenced) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
-	defer cancel()
-	_, err := d.arbiter.TestAndSet(ctx, generation, arbiter.Record{Machine: g.name, Generation: generation + 1, Kind: "stopped"})
-	var lost *arbiter.LostError
-	if errors.As(err, &lost) {
-		return nil // another host has the voice already
-	}
-	return err
 }
 
 // status gathers what an operator wants to know of a machine.

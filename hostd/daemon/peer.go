@@ -2,13 +2,20 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
+
+// greetings is how many detection limits a peer may take to say what it wants.
+const greetings = 4
+
+var errSlowGreeting = errors.New("the peer took too long to say what it wants")
 
 // protocolVersion of the messages between hosts.
 const protocolVersion = 1
@@ -40,18 +47,7 @@ func (d *Daemon) servePeer(l *link.Link) {
 
 // prepareStandby reads the primary's greeting and starts a QEMU that waits.
 func (d *Daemon) prepareStandby(l *link.Link) error {
-	hello, err := d.welcome(l)
-	if err != nil {
-		return err
-	}
-	h, payload, err := l.Receive()
-	if err != nil {
-		return err
-	}
-	if h.Type != replica.TypePrepare {
-		return fmt.Errorf("the peer sent %v instead of prepare", h.Type)
-	}
-	prepare, err := replica.DecodePrepare(payload)
+	hello, prepare, err := d.greeting(l)
 	if err != nil {
 		return err
 	}
@@ -63,6 +59,25 @@ func (d *Daemon) prepareStandby(l *link.Link) error {
 		return fmt.Errorf("the peer said machine %q and sent machine %q", hello.Machine, s.Name)
 	}
 	return d.becomeStandby(l, hello.Host, prepare.Generation, s)
+}
+
+// greeting reads what a primary sends before a QEMU is started for it. It must
+// come soon: bytes that trickle in keep a link alive.
+func (d *Daemon) greeting(l *link.Link) (hello replica.Hello, prepare replica.Prepare, err error) {
+	late := time.AfterFunc(greetings*time.Duration(d.config.Detection.Limit), func() { l.Close(errSlowGreeting) })
+	defer late.Stop()
+	if hello, err = d.welcome(l); err != nil {
+		return hello, prepare, err
+	}
+	h, payload, err := l.Receive()
+	if err != nil {
+		return hello, prepare, err
+	}
+	if h.Type != replica.TypePrepare {
+		return hello, prepare, fmt.Errorf("the peer sent %v instead of prepare", h.Type)
+	}
+	prepare, err = replica.DecodePrepare(payload)
+	return hello, prepare, err
 }
 
 func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
@@ -99,11 +114,11 @@ func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, 
 	if err := g.bringUp(ctx, true); err != nil {
 		return err
 	}
+	d.add(g) // before its run loop, which may retire it at once
 	if err := g.prepared(ctx, l, primary, generation); err != nil {
-		g.remove()
+		d.retire(g)
 		return err
 	}
-	d.add(g)
 	return nil
 }
 

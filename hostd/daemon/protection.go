@@ -53,10 +53,10 @@ func (g *guest) startProtection(peer string) {
 		defer p.wg.Done()
 		if err := p.connect(peer); err != nil {
 			g.log.Warn("standby not ready", "peer", peer, "error", err)
-			g.post(pair.SeedFailed{Why: err.Error()})
+			p.post(pair.SeedFailed{Why: err.Error()})
 			return
 		}
-		g.post(pair.StandbyPrepared{})
+		p.post(pair.StandbyPrepared{})
 	}()
 }
 
@@ -136,6 +136,15 @@ func (p *protection) begin() {
 	}()
 }
 
+// post hands an event to the run loop unless the protection is being ended: the
+// run loop then waits for this protection and reads nothing.
+func (p *protection) post(e pair.Event) {
+	select {
+	case p.g.events <- e:
+	case <-p.ctx.Done():
+	}
+}
+
 // failed tells the role machine why checkpoints ended. The death of QEMU has
 // its own event, which must not be overtaken by this one.
 func (p *protection) failed(err error) {
@@ -147,7 +156,7 @@ func (p *protection) failed(err error) {
 	case <-time.After(deathNotice):
 	}
 	p.g.log.Error("checkpoints ended", "error", err)
-	p.g.post(pair.LinkLost{Why: err.Error()})
+	p.post(pair.LinkLost{Why: err.Error()})
 }
 
 // listen turns the standby's answers into events.
@@ -155,16 +164,14 @@ func (p *protection) listen() {
 	for {
 		h, payload, err := p.link.Receive()
 		if err != nil {
-			if p.ctx.Err() == nil {
-				p.g.post(pair.LinkLost{Why: err.Error()})
-			}
+			p.post(pair.LinkLost{Why: err.Error()})
 			return
 		}
 		switch h.Type {
 		case replica.TypeAck:
-			p.g.post(pair.EpochAcked{Epoch: h.Epoch})
+			p.post(pair.EpochAcked{Epoch: h.Epoch})
 		case replica.TypeTookOver:
-			p.g.post(pair.PeerTookOver{Generation: h.Generation})
+			p.post(pair.PeerTookOver{Generation: h.Generation})
 		case replica.TypeReject, replica.TypeBye:
 			p.link.Close(p.refusal(h.Type, payload))
 		default:

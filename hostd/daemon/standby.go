@@ -28,6 +28,8 @@ type standby struct {
 	// released is the last epoch whose output has left the primary. The
 	// receiving goroutine owns it until it has ended.
 	released uint64
+	// announced is what the open epoch consists of; the same goroutine's.
+	announced replica.EpochBegin
 }
 
 func (g *guest) makeStandby(l *link.Link, primary string) error {
@@ -70,9 +72,12 @@ func (s *standby) receive() {
 	}
 }
 
+// post gives up when the standby's part ends: the run loop, which waits for
+// the receiving goroutine then, takes no events.
 func (s *standby) post(e pair.Event) {
-	if s.ctx.Err() == nil {
-		s.g.post(e)
+	select {
+	case s.g.events <- e:
+	case <-s.ctx.Done():
 	}
 }
 
@@ -103,7 +108,7 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 	case replica.TypeOutput:
 		return false, s.replica.Output(payload)
 	case replica.TypeEpochEnd:
-		return false, s.commit(h.Epoch)
+		return false, s.endEpoch(h, payload)
 	case replica.TypeReleased:
 		s.released = h.Epoch
 		return false, nil
@@ -148,7 +153,21 @@ func (s *standby) beginEpoch(h replica.Header, payload []byte) error {
 	if err != nil {
 		return err
 	}
+	s.announced = b
 	return s.replica.Begin(h.Epoch, b)
+}
+
+// endEpoch commits the epoch if the primary sent what it had announced. The
+// replica checks that this arrived.
+func (s *standby) endEpoch(h replica.Header, payload []byte) error {
+	e, err := replica.DecodeEpochEnd(payload)
+	if err != nil {
+		return err
+	}
+	if replica.EpochBegin(e) != s.announced {
+		return fmt.Errorf("epoch %d ends with other totals than it began with", h.Epoch)
+	}
+	return s.commit(h.Epoch)
 }
 
 // commit holds the epoch whole, has it acknowledged, and applies it. Where the

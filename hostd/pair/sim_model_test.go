@@ -155,6 +155,7 @@ type arbiter struct {
 	records []record
 	pending []*request
 	plain   bool // looks at generations only; then nothing may be started twice
+	speed   int  // weight of its answers among all that happens
 	lose    int  // how many answers will be lost
 }
 
@@ -183,7 +184,7 @@ func (a *arbiter) ask(h *host, c Claim) {
 func (a *arbiter) actions() []action {
 	var all []action
 	for i, r := range a.pending {
-		all = append(all, action{30, func() { a.land(i) }})
+		all = append(all, action{a.speed, func() { a.land(i) }})
 		if a.w.faults && !r.answered {
 			all = append(all, action{2 * a.w.rate, func() { a.answer(r, ArbiterSilent{"hangs"}) }}) // and may land later
 			all = append(all, action{a.w.rate, func() { a.remove(i); a.answer(r, ArbiterSilent{"lost"}) }})

@@ -73,9 +73,9 @@ type world struct {
 
 func newWorld(seed uint64) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), faults: true, busy: true, reached: map[string]int{}}
-	w.rate = []int{0, 1, 2, 6}[w.rng.IntN(4)]
+	w.rate = []int{0, 1, 3, 10}[w.rng.IntN(4)]
 	w.hosts = [2]*host{{w: w, name: "a", daemon: true}, {w: w, name: "b", daemon: true}}
-	w.arbiter.w, w.arbiter.plain = w, w.rng.IntN(4) == 0
+	w.arbiter = arbiter{w: w, plain: w.rng.IntN(4) == 0, speed: []int{30, 3}[w.rng.IntN(2)]}
 	return w
 }
 

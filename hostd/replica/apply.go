@@ -20,6 +20,9 @@ func (r *Replica) Output(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if frames.Len() == 0 {
+		return nil // nothing to keep, however many there are
+	}
 	r.staged.frames += uint32(frames.Len())
 	r.staged.outputBytes += uint64(len(payload))
 	r.staged.output = append(r.staged.output, append([]byte(nil), payload...))

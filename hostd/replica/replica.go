@@ -158,6 +158,9 @@ func (r *Replica) Pages(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if pages.Len() == 0 {
+		return nil // nothing to keep, however many there are
+	}
 	r.staged.pages += uint64(pages.Len())
 	r.staged.zero += zero
 	if r.staged.pages > r.staged.begin.Pages {

@@ -1,0 +1,158 @@
+package daemon_test
+
+import (
+	"net"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// falseStandby listens where the host's peer "nowhere" should be. It plays one
+// script per connection, and hangs up.
+func falseStandby(t *testing.T, a *host, play func(net.Conn, *replica.Reader)) {
+	t.Helper()
+	l, err := net.Listen("tcp", a.config.Peers[1].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		play(conn, replica.NewReader(conn))
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+}
+
+// hearUntil reads frames up to one of a type; false when the host hung up.
+func hearUntil(r *replica.Reader, want replica.Type) (replica.Header, bool) {
+	for {
+		h, _, err := r.Next()
+		if err != nil || h.Type == want {
+			return h, err == nil
+		}
+	}
+}
+
+// stand plays a good standby until the first copy begins.
+func stand(conn net.Conn, r *replica.Reader) {
+	hearUntil(r, replica.TypeHello)
+	conn.Write(frame(replica.TypeWelcome, 0, replica.Welcome{Protocol: 1, Host: "nowhere"}.Append(nil)))
+	hearUntil(r, replica.TypePrepare)
+	conn.Write(frame(replica.TypePrepared, 0, replica.Prepared{QEMUVersion: "10.0.13"}.Append(nil)))
+}
+
+func TestFalseStandbysAreLeft(t *testing.T) {
+	reject := frame(replica.TypeReject, 0, replica.Reject{Code: 9, Reason: "not today"}.Append(nil))
+	late := func(f []byte) func(net.Conn, *replica.Reader) {
+		return func(conn net.Conn, r *replica.Reader) {
+			stand(conn, r)
+			hearUntil(r, replica.TypeEpochEnd)
+			conn.Write(f)
+			hearUntil(r, 0)
+		}
+	}
+	cases := map[string]struct {
+		play func(net.Conn, *replica.Reader)
+		text string
+	}{
+		"hangs up": {func(net.Conn, *replica.Reader) {}, "could not be protected"},
+		"garbage":  {func(c net.Conn, r *replica.Reader) { c.Write(make([]byte, 64)); hearUntil(r, 0) }, "malformed frame"},
+		"refuses":  {func(c net.Conn, r *replica.Reader) { c.Write(reject); hearUntil(r, 0) }, "not today"},
+		"skips welcome": {func(c net.Conn, r *replica.Reader) {
+			c.Write(frame(replica.TypePrepared, 0, []byte{0, 0}))
+			hearUntil(r, 0)
+		}, "prepared instead of welcome"},
+		"silence": {func(c net.Conn, r *replica.Reader) { hearUntil(r, 0) }, "silent"},
+
+		"hangs up in the first copy": {stand, ""},
+		"a primary's message":        {late(frame(replica.TypeHandOver, 1, nil)), "only a primary sends"},
+		"refuses an epoch":           {late(reject), "not today"},
+		"a broken reject":            {late(frame(replica.TypeReject, 0, []byte{1})), "left"},
+		"a turned bit in the ack":    {late(append([]byte("SPFU"), frame(replica.TypeAck, 1, nil)[4:]...)), "malformed frame"},
+	}
+	a, _ := pairOfHosts(t)
+	w := protectWitness(a)
+	a.mustStart("m", "")
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			falseStandby(t, a, c.play)
+			mustFail(t, a.protect("m", "nowhere"), codes.FailedPrecondition, c.text)
+			if m := a.machine("m"); m.Role != "unprotected" {
+				t.Error(m.Role)
+			}
+			w.check()
+		})
+	}
+}
+
+// TestAStandbyThatAcknowledgesWhatItWasNotSent completes nothing.
+func TestAStandbyThatAcknowledgesWhatItWasNotSent(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	w := protectWitness(a)
+	a.mustStart("m", "")
+	heard := make(chan struct{})
+	falseStandby(t, a, func(conn net.Conn, r *replica.Reader) {
+		stand(conn, r)
+		hearUntil(r, replica.TypeEpochEnd)
+		conn.Write(append(frame(replica.TypeAck, 0, nil), frame(replica.TypeAck, 1<<60, nil)...))
+		close(heard)
+		beat(conn, r)
+	})
+	if _, err := a.client.Protect(a.ctx(), &control.ProtectRequest{Name: "m", Standby: "nowhere"}); err != nil {
+		t.Fatal(err)
+	}
+	<-heard
+	w.check()
+	if m := a.machine("m"); m.Role != "seeding" || m.Epoch != 0 {
+		t.Errorf("%s, epoch %d", m.Role, m.Epoch)
+	}
+	a.mustUnprotect("m")
+	w.check()
+}
+
+// beat answers each heartbeat with one: the standby lives and says nothing.
+func beat(conn net.Conn, r *replica.Reader) {
+	for {
+		if _, ok := hearUntil(r, replica.TypeHeartbeat); !ok {
+			return
+		}
+		conn.Write(frame(replica.TypeHeartbeat, 0, replica.Heartbeat{}.Append(nil)))
+	}
+}
+
+func (h *host) mustUnprotect(name string) {
+	h.t.Helper()
+	if _, err := h.client.Unprotect(h.ctx(), &control.MachineRequest{Name: name}); err != nil {
+		h.t.Error(err)
+	}
+}
+
+// TestAStandbyThatFloods: more answers than a guest's run loop takes at once.
+func TestAStandbyThatFloods(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	w := protectWitness(a)
+	a.mustStart("m", "")
+	flooding := make(chan struct{})
+	falseStandby(t, a, func(conn net.Conn, r *replica.Reader) {
+		stand(conn, r)
+		hearUntil(r, replica.TypeEpochEnd)
+		close(flooding)
+		go hearUntil(r, 0) // takes whatever comes
+		flood(conn, frame(replica.TypeAck, 1<<60, nil))
+	})
+	if _, err := a.client.Protect(a.ctx(), &control.ProtectRequest{Name: "m", Standby: "nowhere"}); err != nil {
+		t.Fatal(err)
+	}
+	<-flooding
+	w.check()
+	a.mustUnprotect("m")
+	w.check()
+}
