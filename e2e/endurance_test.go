@@ -19,16 +19,19 @@ func TestThousandCheckpoints(t *testing.T) {
 	s.protected(m)
 	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
 	s.reached(warm)
-	started, before := time.Now(), s.usages()
+	started, before, goroutines := time.Now(), s.usages(), s.goroutines()
 	s.reached(all)
 	rate := float64(all-warm) / time.Since(started).Seconds()
-	after := s.usages()
-	t.Logf("%.1f checkpoints per second; before %+v, after %+v", rate, before, after)
+	after, goroutinesAfter := s.usages(), s.goroutines()
+	t.Logf("%.1f checkpoints per second; before %+v and %v goroutines, after %+v and %v", rate, before, goroutines, after, goroutinesAfter)
 	if rate < 15 {
 		t.Errorf("%.1f checkpoints per second; want about 20", rate)
 	}
 	for i, h := range s.Hosts {
 		noGrowth(t, h, before[i], after[i])
+		if goroutinesAfter[i] > goroutines[i]+5 {
+			t.Errorf("host %s: %d goroutines, %d before", h.Name, goroutinesAfter[i], goroutines[i])
+		}
 	}
 	if v := s.verdict(traffic).Verdict; v.Lost != 0 {
 		t.Errorf("%d packets were lost although nothing failed", v.Lost)
@@ -49,6 +52,16 @@ func (s *stage) usages() (all []lab.Usage) {
 		u, err := h.Usage()
 		s.must(err)
 		all = append(all, u)
+	}
+	return all
+}
+
+func (s *stage) goroutines() (all []uint32) {
+	s.t.Helper()
+	for _, h := range s.Hosts {
+		status, err := h.Status(s.ctx)
+		s.must(err)
+		all = append(all, status.Goroutines)
 	}
 	return all
 }

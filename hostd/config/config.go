@@ -89,7 +89,7 @@ func Load(path string) (Config, error) {
 // Parse reads and checks a configuration. Errors name file, line and field.
 func Parse(file string, data []byte) (Config, error) {
 	c := Default()
-	f, err := decode(file, data, &c)
+	f, err := yamlfile.Decode(file, data, &c)
 	if err != nil {
 		return Config{}, err
 	}
@@ -98,17 +98,6 @@ func Parse(file string, data []byte) (Config, error) {
 	}
 	c.check(f)
 	return c, f.Err()
-}
-
-// decode contains the YAML library, which panics on some input (a tag on a
-// list, for one): a bad file must not end the daemon.
-func decode(file string, data []byte, v *Config) (f *yamlfile.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			f, err = nil, fmt.Errorf("%s: cannot be read as YAML: %v", file, r)
-		}
-	}()
-	return yamlfile.Decode(file, data, v)
 }
 
 var hostName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62})$`)

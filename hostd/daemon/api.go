@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -144,7 +145,8 @@ func (a *api) Status(_ context.Context, r *control.StatusRequest) (*control.Stat
 			return nil, err
 		}
 	}
-	return &control.StatusReply{Host: a.d.config.Host, Version: a.d.version, Machines: a.d.machines(r.Name)}, nil
+	return &control.StatusReply{Host: a.d.config.Host, Version: a.d.version, Machines: a.d.machines(r.Name),
+		Goroutines: uint32(runtime.NumGoroutine())}, nil
 }
 
 func (a *api) guest(name string) (*guest, error) {

@@ -13,7 +13,7 @@ import (
 
 var (
 	simSeed = flag.Uint64("sim.seed", 0, "replay one run of the simulation and print it")
-	simRuns = flag.Int("sim.runs", 3000, "runs of the simulation")
+	simRuns = flag.Int("sim.runs", 1000, "runs of the simulation")
 )
 
 // TestSimulation plays pairs of hosts with a model of the network, the arbiter,

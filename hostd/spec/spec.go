@@ -114,7 +114,7 @@ func Load(path string) (Machine, error) {
 // Parse reads and checks a specification. Errors name file, line and field.
 func Parse(file string, data []byte) (Machine, error) {
 	m := Default()
-	f, err := decode(file, data, &m)
+	f, err := yamlfile.Decode(file, data, &m)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -123,17 +123,6 @@ func Parse(file string, data []byte) (Machine, error) {
 	}
 	m.check(f)
 	return m, f.Err()
-}
-
-// decode contains the YAML library, which panics on some input (a tag on a
-// list, for one): a bad file must not end the daemon.
-func decode(file string, data []byte, v *Machine) (f *yamlfile.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			f, err = nil, fmt.Errorf("%s: cannot be read as YAML: %v", file, r)
-		}
-	}()
-	return yamlfile.Decode(file, data, v)
 }
 
 // Marshal writes the specification so that Parse reads it back the same.

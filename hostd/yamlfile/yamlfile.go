@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -14,8 +13,12 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// MaxSize of a file, in bytes.
-const MaxSize = 1 << 20
+// MaxSize of a file, in bytes, and how deep its lists and mappings may nest:
+// the parser's memory grows with the square of the depth.
+const (
+	MaxSize  = 1 << 20
+	maxDepth = 32
+)
 
 // File is a decoded file whose values are being checked.
 type File struct {
@@ -24,11 +27,21 @@ type File struct {
 	problems []error
 }
 
-// Decode reads one document into v. Unknown fields are errors.
-func Decode(name string, data []byte, v any) (*File, error) {
+// Decode reads one document into v, a pointer to a struct that holds the
+// defaults: what the file does not give keeps its value. Unknown fields,
+// anchors, aliases and tags are errors.
+func Decode(name string, data []byte, v any) (f *File, err error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%s: %d bytes; at most %d", name, len(data), MaxSize)
 	}
+	if line := tooDeep(data); line > 0 {
+		return nil, fmt.Errorf("%s:%d: nested deeper than %d", name, line, maxDepth)
+	}
+	defer func() { // the parser has panicked on some input
+		if r := recover(); r != nil {
+			f, err = nil, fmt.Errorf("%s: cannot be read as YAML: %v", name, r)
+		}
+	}()
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, located(name, err)
@@ -36,14 +49,39 @@ func Decode(name string, data []byte, v any) (*File, error) {
 	if len(tree.Docs) > 1 {
 		return nil, fmt.Errorf("%s: more than one YAML document", name)
 	}
-	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(v)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, located(name, err)
+	f = &File{name: name, tree: tree}
+	if len(tree.Docs) == 1 {
+		f.decode(tree.Docs[0].Body, v)
 	}
-	return &File{name: name, tree: tree}, nil
+	return f, f.Err()
 }
 
-// located puts the file's name before a decoder's error, which brings its own
+// tooDeep returns the first line at which brackets, or dashes on one line,
+// nest too deep. Brackets inside texts count too, which only makes it stricter.
+func tooDeep(data []byte) int {
+	brackets, line := 0, 0
+	for text := range bytes.Lines(data) {
+		line++
+		brackets = max(0, brackets)
+		for _, c := range text {
+			switch c {
+			case '[', '{':
+				brackets++
+			case ']', '}':
+				brackets--
+			}
+			if brackets > maxDepth {
+				return line
+			}
+		}
+		if bytes.Count(text, []byte("- ")) > maxDepth {
+			return line
+		}
+	}
+	return 0
+}
+
+// located puts the file's name before a parser's error, which brings its own
 // line.
 func located(name string, err error) error {
 	var syntax yaml.Error
@@ -55,12 +93,18 @@ func located(name string, err error) error {
 
 // Problem notes that the value of a field (as in "ports[0].mac") is wrong.
 func (f *File) Problem(field, format string, args ...any) {
-	message := fmt.Sprintf(format, args...)
-	if line := f.line(field); line > 0 {
-		f.problems = append(f.problems, fmt.Errorf("%s:%d: %s: %s", f.name, line, field, message))
-		return
+	f.problem(f.line(field), field, fmt.Sprintf(format, args...))
+}
+
+func (f *File) problem(line int, field, message string) {
+	where := f.name
+	if line > 0 {
+		where = fmt.Sprintf("%s:%d", f.name, line)
 	}
-	f.problems = append(f.problems, fmt.Errorf("%s: %s: %s", f.name, field, message))
+	if field != "" {
+		where += ": " + field
+	}
+	f.problems = append(f.problems, fmt.Errorf("%s: %s", where, message))
 }
 
 // Err is all that is wrong, or nil.

@@ -9,6 +9,7 @@
 //	stillpoint.nat=FLAG,FLAG...    flags of /nat
 //	stillpoint.eth0=ADDR/BITS,...  addresses of a plain guest's card; any ethN
 //	stillpoint.dirty=PAGES         rewrite this many pages every 10 ms
+//	stillpoint.channel=flood       fill the agent channel with garbage, for ever
 //	stillpoint.shell               a plain guest runs a shell on its console
 //
 // It prints "STILLPOINT-GUEST ready" on the console when the guest is, and
@@ -57,6 +58,9 @@ func run() error {
 	}
 	if o.dirty > 0 {
 		go dirty(o.dirty)
+	}
+	if o.flood {
+		go flood("/dev/vport*")
 	}
 	fmt.Println("STILLPOINT-GUEST ready")
 	return supervise(o.program())

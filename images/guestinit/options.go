@@ -16,6 +16,7 @@ type options struct {
 	addresses map[string][]netip.Prefix // of a card, by its name
 	dirty     int                       // pages
 	shell     bool
+	flood     bool // the agent channel with garbage
 }
 
 // parseOptions takes the words that begin with "stillpoint."; one that it does
@@ -43,6 +44,8 @@ func (o *options) set(name, value string) (err error) {
 		o.dirty, err = pages(value)
 	case name == "shell":
 		o.shell = true
+	case name == "channel" && value == "flood":
+		o.flood = true
 	case strings.HasPrefix(name, "eth"):
 		o.addresses[name], err = prefixes(value)
 	default:
