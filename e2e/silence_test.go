@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +91,21 @@ func TestUnprotectedGuestOfADeadDaemonIsSilent(t *testing.T) {
 	}
 	_, err = traffic.Stop(s.ctx)
 	s.must(err)
+	s.leftoverIsNamed()
+}
+
+// leftoverIsNamed checks that a new daemon does not start a second QEMU beside
+// one that an earlier daemon left, and says which it is.
+func (s *stage) leftoverIsNamed() {
+	s.t.Helper()
+	left, err := s.A.QEMUPid(scene.Machine)
+	s.must(err)
+	s.must(s.A.Restart(s.ctx))
+	_, err = s.A.StartMachine(s.ctx, s.NAT())
+	want := fmt.Sprintf("its QEMU (process %d) is left from an earlier daemon", left)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		s.t.Errorf("got %v, want %q", err, want)
+	}
 }
 
 func sentSoFar(t *scene.Traffic) int {

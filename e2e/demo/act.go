@@ -25,6 +25,35 @@ type act struct {
 	figures     report.Act
 	picture     report.TimelineAct
 	checkpoints []*control.Checkpoint
+	latency     traffic.Latency // of packets answered before the kill
+}
+
+// measureUnprotected lets the same traffic pass before anything is protected.
+func (d *demo) measureUnprotected(ctx context.Context) error {
+	t, err := d.scene.StartTraffic(ctx, scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 9})
+	if err != nil {
+		return err
+	}
+	if err := pass(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	r, err := t.Stop(ctx)
+	d.unprotected = traffic.RoundTrips(r.Log)
+	return err
+}
+
+// before is the part of a log whose packets were sent a while before an
+// instant, so that all their answers came before it too.
+func before(l traffic.Log, at time.Duration) traffic.Log {
+	const margin = 500 * time.Millisecond
+	var early []traffic.Packet
+	for _, p := range l.Sent {
+		if p.At < at-margin {
+			early = append(early, p)
+		}
+	}
+	l.Sent = early
+	return l
 }
 
 // act protects the machine that runs on one host by another, lets traffic
@@ -60,7 +89,7 @@ func (d *demo) act(ctx context.Context, from, to *lab.Host, p plot) error {
 	if err != nil {
 		return err
 	}
-	a := judge(p, to, r, killed, time.Unix(0, running.TimeUnixNanos))
+	a := judge(number, p, to, r, killed, time.Unix(0, running.TimeUnixNanos))
 	a.addCheckpoints(from, fromMark, r.Log)
 	d.acts = append(d.acts, a)
 	return nil
@@ -76,7 +105,7 @@ func pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func judge(p plot, to *lab.Host, r scene.Result, killed, running time.Time) act {
+func judge(number int, p plot, to *lab.Host, r scene.Result, killed, running time.Time) act {
 	at, up := since(r.Log, killed), since(r.Log, running)
 	gap, _ := traffic.Blackout(r.Log, at, 30*time.Second)
 	v := r.Verdict
@@ -84,12 +113,21 @@ func judge(p plot, to *lab.Host, r scene.Result, killed, running time.Time) act 
 		KillToRunningMS: report.Milliseconds(up - at), BlackoutMS: report.Milliseconds(gap.Length()),
 		Sent: v.Sent, Received: v.Received, Lost: v.Lost, Duplicated: v.Duplicated, Reordered: v.Reordered,
 		Rollbacks: v.Rollbacks, TCPIntact: r.TCP.Intact}}
-	a.picture = report.TimelineAct{Name: "Act: " + p.name,
-		Summary: fmt.Sprintf("%d of %d packets lost, %d rolled back, TCP stream intact: %v", v.Lost, v.Sent, v.Rollbacks, r.TCP.Intact),
-		To:      end(r.Log), Sent: traffic.Times(r.Log.Sent), Received: traffic.Times(r.Log.Received),
+	a.latency = traffic.RoundTrips(before(r.Log, at))
+	a.picture = report.TimelineAct{Name: fmt.Sprintf("Act %d: %s", number, p.name),
+		Summary: fmt.Sprintf("%d of %d packets lost, %d rolled back, TCP stream %s. Protected, output leaves when the standby holds its epoch; alone, at once.",
+			v.Lost, v.Sent, v.Rollbacks, intact(r.TCP.Intact)),
+		To: end(r.Log), Sent: traffic.Times(r.Log.Sent), Received: traffic.Times(r.Log.Received),
 		Kill: at, KillText: p.killed + " killed", Running: up, First: gap.To, Dark: gap.From,
 		FirstText: fmt.Sprintf("first packet from %s, %.0f ms later", hostTitle(to), report.Milliseconds(gap.To-at))}
 	return a
+}
+
+func intact(yes bool) string {
+	if yes {
+		return "intact"
+	}
+	return "broken"
 }
 
 // since is a wall-clock instant on the log's clock.

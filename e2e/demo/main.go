@@ -16,6 +16,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
 	"github.com/stillpoint-ft/stillpoint/e2e/report"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
 )
 
 const (
@@ -45,6 +46,7 @@ type demo struct {
 	before, after time.Duration
 	scene         *scene.Scene
 	acts          []act
+	unprotected   traffic.Latency
 	version       string
 }
 
@@ -82,6 +84,9 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.version = m.QemuVersion
+	if err := d.measureUnprotected(ctx); err != nil {
+		return err
+	}
 	if err := d.act(ctx, s.A, s.B, plot{name: "QEMU dies", killed: "QEMU on host A", kill: func() (time.Time, error) { return s.A.KillQEMU(scene.Machine) }}); err != nil {
 		return err
 	}
@@ -108,6 +113,7 @@ func (d *demo) report() error {
 			commits = append(commits, micros(c.TotalUs+c.CommitUs))
 		}
 	}
+	r.RoundTripUS = report.RoundTrip{Unprotected: quantiles(d.unprotected), Protected: quantiles(d.acts[0].latency)}
 	r.PauseUS, r.QuiesceUS, r.CommitUS = report.QuantilesOf(pauses), report.QuantilesOf(quiesces), report.QuantilesOf(commits)
 	if err := save(filepath.Join(dir, "report.json"), r.WriteJSON); err != nil {
 		return err
@@ -136,3 +142,8 @@ func (d *demo) verdict(r report.Report) error {
 func micros(us uint64) time.Duration { return time.Duration(us) * time.Microsecond }
 
 func hostTitle(h *lab.Host) string { return "host " + string(h.Name[0]-'a'+'A') }
+
+func quantiles(l traffic.Latency) report.Quantiles {
+	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+	return report.Quantiles{P50: us(l.P50), P95: us(l.P95)}
+}

@@ -18,8 +18,16 @@ type Report struct {
 	PauseUS     Quantiles `json:"pause_us"`    // guest stopped or quiesced
 	QuiesceUS   Quantiles `json:"quiesce_us"`  // asked until quiescent
 	CommitUS    Quantiles `json:"commit_us"`   // due until acknowledged by the standby
-	Accel       string    `json:"accel"`       // "kvm" or "tcg"
+	RoundTripUS RoundTrip `json:"round_trip_us"`
+	Accel       string    `json:"accel"` // "kvm" or "tcg"
 	QEMUVersion string    `json:"qemu_version"`
+}
+
+// RoundTrip is what a request and its answer take through the machine: what
+// holding output until its commit costs.
+type RoundTrip struct {
+	Unprotected Quantiles `json:"unprotected"`
+	Protected   Quantiles `json:"protected"`
 }
 
 // Act is one fault and what the traffic saw of it. Durations are milliseconds.

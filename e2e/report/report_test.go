@@ -44,7 +44,7 @@ func TestJSONHasTheseFields(t *testing.T) {
 			}
 		}
 	}
-	has(got, "acts checkpoints pause_us quiesce_us commit_us accel qemu_version")
+	has(got, "acts checkpoints pause_us quiesce_us commit_us round_trip_us accel qemu_version")
 	has(got["pause_us"], "p50 p95")
 	has(got["acts"].([]any)[0], "name killed kill_to_running_ms blackout_ms sent received lost duplicated reordered rollbacks tcp_intact")
 	b.Reset()

@@ -17,13 +17,14 @@ func (r Report) WriteTable(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
-	_, err := fmt.Fprintf(w, "\n%d checkpoints, QEMU %s (%s)\n%s%s%s", r.Checkpoints, r.QEMUVersion, r.Accel,
-		quantileLine("pause", r.PauseUS), quantileLine("quiesce", r.QuiesceUS), quantileLine("commit", r.CommitUS))
+	_, err := fmt.Fprintf(w, "\n%d checkpoints, QEMU %s (%s)\n%s%s%sround trip of a packet and its answer\n%s%s", r.Checkpoints, r.QEMUVersion, r.Accel,
+		quantileLine("pause", r.PauseUS), quantileLine("quiesce", r.QuiesceUS), quantileLine("commit", r.CommitUS),
+		quantileLine("alone", r.RoundTripUS.Unprotected), quantileLine("protected", r.RoundTripUS.Protected))
 	return err
 }
 
 func quantileLine(name string, q Quantiles) string {
-	return fmt.Sprintf("  %-8s p50 %7.2f ms   p95 %7.2f ms\n", name, q.P50/1e3, q.P95/1e3)
+	return fmt.Sprintf("  %-9s p50 %7.2f ms   p95 %7.2f ms\n", name, q.P50/1e3, q.P95/1e3)
 }
 
 type row struct {

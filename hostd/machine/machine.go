@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +78,9 @@ func (m *Machine) prepare() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+	}
+	if pid, ok := listener(m.monitorSocket()); ok {
+		return fmt.Errorf("its QEMU (process %d) is left from an earlier daemon, running and silent; end that process first", pid)
 	}
 	for _, path := range []string{m.monitorSocket(), m.AgentSocket(), m.COLOSocket(), m.IncomingSocket()} {
 		os.Remove(path)
@@ -221,7 +225,23 @@ func (m *Machine) outputFile() string {
 	return filepath.Join(m.o.StateDir, m.o.Spec.Name+".qemu.log")
 }
 
-// PidAlive reports whether the process of a pid exists.
-func PidAlive(pid int) bool { return unix.Kill(pid, 0) == nil }
+// listener is the process that listens on a unix socket, if one does.
+func listener(path string) (pid int32, ok bool) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return 0, false
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, true
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = peer.Pid
+		}
+	})
+	return pid, true
+}
 
 func mebibytes(bytes uint64) string { return strconv.FormatUint(bytes>>20, 10) + "M" }
