@@ -149,6 +149,8 @@ func (g *guest) leaveCOLO() {
 		return
 	}
 	g.left = nil
+	g.gate.HoldInput() // QEMU may drop a packet that meets a stop
+	defer g.gate.OpenInput()
 	ctx, cancel := context.WithTimeout(g.ctx, leaveLimit)
 	defer cancel()
 	if err := c.Leave(ctx); err != nil {
@@ -156,7 +158,6 @@ func (g *guest) leaveCOLO() {
 		g.publish(&control.Event{Kind: "error", Message: err.Error()})
 		return
 	}
-	g.gate.OpenInput()
 	if g.agent != nil {
 		g.agent.Resume(g.board.epoch(), false, g.board.generation())
 	}
