@@ -22,6 +22,7 @@ type Config struct {
 	ControlSocket string    `yaml:"control-socket"`
 	Listen        string    `yaml:"listen"`
 	Peers         []Peer    `yaml:"peers"`
+	TLS           TLS       `yaml:"tls"`
 	Arbiter       Arbiter   `yaml:"arbiter"`
 	Detection     Detection `yaml:"detection"`
 	QEMU          QEMU      `yaml:"qemu"`
@@ -29,21 +30,53 @@ type Config struct {
 	Log           Log       `yaml:"log"`
 }
 
-// Peer is another host that can be a standby.
+// Peer is another host that can be a standby. A spare becomes the standby of a
+// machine whose own standby does not come back.
 type Peer struct {
 	Name    string `yaml:"name"`
 	Address string `yaml:"address"`
+	Spare   bool   `yaml:"spare"`
 }
 
-// Arbiter decides which host speaks for a machine.
+// TLS names the files by which this host proves who it is, and knows others.
+type TLS struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Arbiter decides which host speaks for a machine. Exactly one of Embedded,
+// Endpoints and Directory is given.
 type Arbiter struct {
-	Directory string `yaml:"directory"`
+	Embedded *Embedded `yaml:"embedded"`
+	// Endpoints of an etcd cluster that the site runs, with its own TLS files
+	// where they differ from the host's.
+	Endpoints    []string `yaml:"endpoints"`
+	TLS          TLS      `yaml:"tls"`
+	Username     string   `yaml:"username"`
+	PasswordFile string   `yaml:"password-file"`
+	Directory    string   `yaml:"directory"`
 }
 
-// Detection of a dead peer.
+// Embedded is an etcd member inside the daemon.
+type Embedded struct {
+	Peer    string            `yaml:"peer"`
+	Client  string            `yaml:"client"`
+	Cluster []EmbeddedArbiter `yaml:"cluster"`
+}
+
+// EmbeddedArbiter is one member of the embedded cluster.
+type EmbeddedArbiter struct {
+	Name   string `yaml:"name"`
+	Peer   string `yaml:"peer"`
+	Client string `yaml:"client"`
+}
+
+// Detection of a dead peer, and of a QEMU that hangs.
 type Detection struct {
 	Heartbeat yamlfile.Duration `yaml:"heartbeat"`
 	Limit     yamlfile.Duration `yaml:"limit"`
+	QEMU      yamlfile.Duration `yaml:"qemu"`
 }
 
 // QEMU says how machines are run.
@@ -58,6 +91,7 @@ type Limits struct {
 	HeldOutput  yamlfile.Size `yaml:"held-output"`
 	HeldInput   yamlfile.Size `yaml:"held-input"`
 	DeviceState yamlfile.Size `yaml:"device-state"`
+	InputLog    yamlfile.Size `yaml:"input-log"`
 }
 
 // Log of the daemon.
@@ -70,9 +104,10 @@ type Log struct {
 func Default() Config {
 	return Config{
 		StateDir: "/var/lib/stillpoint", RunDir: "/run/stillpoint", RAMDir: "/dev/shm/stillpoint",
-		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond)},
+		TLS:       TLS{CA: "/etc/stillpoint/pki/ca.crt", Cert: "/etc/stillpoint/pki/host.crt", Key: "/etc/stillpoint/pki/host.key"},
+		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond), QEMU: yamlfile.Duration(5 * time.Second)},
 		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto"},
-		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, DeviceState: 16 << 20},
+		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, DeviceState: 16 << 20, InputLog: 64 << 20},
 		Log:       Log{Level: "warn", Format: "text"},
 	}
 }
@@ -88,6 +123,30 @@ func Load(path string) (Config, error) {
 
 // Parse reads and checks a configuration. Errors name file, line and field.
 func Parse(file string, data []byte) (Config, error) {
+	return parse(file, data, Config.check)
+}
+
+// LoadWitness reads the configuration file of a witness: a host that takes
+// part in the arbiter and runs no machines.
+func LoadWitness(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	return ParseWitness(path, b)
+}
+
+// ParseWitness is Parse for a witness.
+func ParseWitness(file string, data []byte) (Config, error) {
+	return parse(file, data, func(c Config, f *yamlfile.File) {
+		c.checkHost(f)
+		if !c.Member() {
+			f.Problem("arbiter.embedded.cluster", "host %q is not in it: a witness is a member of the embedded arbiter", c.Host)
+		}
+	})
+}
+
+func parse(file string, data []byte, check func(Config, *yamlfile.File)) (Config, error) {
 	c := Default()
 	f, err := yamlfile.Decode(file, data, &c)
 	if err != nil {
@@ -96,7 +155,7 @@ func Parse(file string, data []byte) (Config, error) {
 	if c.ControlSocket == "" {
 		c.ControlSocket = filepath.Join(c.RunDir, "hostd.sock")
 	}
-	c.check(f)
+	check(c, f)
 	return c, f.Err()
 }
 
@@ -105,10 +164,24 @@ var hostName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62})$`)
 const unixPathMax = 107
 
 func (c Config) check(f *yamlfile.File) {
+	c.checkHost(f)
+	checkAddress(f, "listen", c.Listen)
+	c.checkPeers(f)
+	c.checkDetection(f)
+	oneOf(f, "qemu.accel", c.QEMU.Accel, "auto", "kvm", "tcg")
+	atLeast(f, "limits.held-output", c.Limits.HeldOutput, 1<<20)
+	atLeast(f, "limits.held-input", c.Limits.HeldInput, 1<<20)
+	atLeast(f, "limits.device-state", c.Limits.DeviceState, 1<<20)
+	atLeast(f, "limits.input-log", c.Limits.InputLog, 1<<20)
+}
+
+// checkHost checks what a daemon and a witness have in common.
+func (c Config) checkHost(f *yamlfile.File) {
 	if !hostName.MatchString(c.Host) {
 		f.Problem("host", "%q is no host name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", c.Host)
 	}
-	for _, d := range [][2]string{{"state-dir", c.StateDir}, {"run-dir", c.RunDir}, {"ram-dir", c.RAMDir}, {"arbiter.directory", c.Arbiter.Directory}} {
+	paths := [][2]string{{"state-dir", c.StateDir}, {"run-dir", c.RunDir}, {"ram-dir", c.RAMDir}, {"tls.ca", c.TLS.CA}, {"tls.cert", c.TLS.Cert}, {"tls.key", c.TLS.Key}}
+	for _, d := range paths {
 		if !filepath.IsAbs(d[1]) {
 			f.Problem(d[0], "%q is no absolute path", d[1])
 		}
@@ -116,15 +189,9 @@ func (c Config) check(f *yamlfile.File) {
 	if len(c.ControlSocket) > unixPathMax {
 		f.Problem("control-socket", "the path has %d bytes; a unix socket's at most %d", len(c.ControlSocket), unixPathMax)
 	}
-	checkAddress(f, "listen", c.Listen)
-	c.checkPeers(f)
-	c.checkDetection(f)
-	oneOf(f, "qemu.accel", c.QEMU.Accel, "auto", "kvm", "tcg")
+	c.checkArbiter(f)
 	oneOf(f, "log.level", c.Log.Level, "trace", "debug", "info", "warn", "error")
 	oneOf(f, "log.format", c.Log.Format, "text", "json")
-	atLeast(f, "limits.held-output", c.Limits.HeldOutput, 1<<20)
-	atLeast(f, "limits.held-input", c.Limits.HeldInput, 1<<20)
-	atLeast(f, "limits.device-state", c.Limits.DeviceState, 1<<20)
 }
 
 func (c Config) checkPeers(f *yamlfile.File) {
@@ -146,9 +213,74 @@ func (c Config) checkDetection(f *yamlfile.File) {
 	if d.Heartbeat < yamlfile.Duration(time.Millisecond) {
 		f.Problem("detection.heartbeat", "%v is less than 1ms", time.Duration(d.Heartbeat))
 	}
+	if d.QEMU < yamlfile.Duration(100*time.Millisecond) {
+		f.Problem("detection.qemu", "%v is less than 100ms", time.Duration(d.QEMU))
+	}
 	if d.Limit < 3*d.Heartbeat {
 		f.Problem("detection.limit", "%v is less than three heartbeats (%v)", time.Duration(d.Limit), time.Duration(3*d.Heartbeat))
 	}
+}
+
+func (c Config) checkArbiter(f *yamlfile.File) {
+	a, kinds := c.Arbiter, 0
+	if a.Embedded != nil {
+		kinds++
+		a.Embedded.check(f, c.Host)
+	}
+	if len(a.Endpoints) > 0 {
+		kinds++
+	}
+	if a.Directory != "" {
+		kinds++
+		if !filepath.IsAbs(a.Directory) {
+			f.Problem("arbiter.directory", "%q is no absolute path", a.Directory)
+		}
+	}
+	if kinds != 1 {
+		f.Problem("arbiter", "give exactly one of embedded, endpoints and directory; docs/arbiter.md tells which")
+	}
+	for _, p := range [][2]string{{"arbiter.tls.ca", a.TLS.CA}, {"arbiter.tls.cert", a.TLS.Cert}, {"arbiter.tls.key", a.TLS.Key}, {"arbiter.password-file", a.PasswordFile}} {
+		if p[1] != "" && !filepath.IsAbs(p[1]) {
+			f.Problem(p[0], "%q is no absolute path", p[1])
+		}
+	}
+}
+
+// check the member. A host that is not in the cluster has no member of its own
+// and only asks the others.
+func (e Embedded) check(f *yamlfile.File, host string) {
+	member := false
+	seen := map[string]bool{}
+	for i, m := range e.Cluster {
+		field := fmt.Sprintf("arbiter.embedded.cluster[%d]", i)
+		if !hostName.MatchString(m.Name) || seen[m.Name] {
+			f.Problem(field+".name", "%q is no host name, or named before", m.Name)
+		}
+		seen[m.Name] = true
+		member = member || m.Name == host
+		checkAddress(f, field+".peer", m.Peer)
+		checkAddress(f, field+".client", m.Client)
+	}
+	if len(e.Cluster)%2 == 0 {
+		f.Problem("arbiter.embedded.cluster", "%d members; an odd number, three with a witness, survives the loss of one", len(e.Cluster))
+	}
+	if member {
+		checkAddress(f, "arbiter.embedded.peer", e.Peer)
+		checkAddress(f, "arbiter.embedded.client", e.Client)
+	}
+}
+
+// Member tells whether the host is a member of the embedded cluster.
+func (c Config) Member() bool {
+	if c.Arbiter.Embedded == nil {
+		return false
+	}
+	for _, m := range c.Arbiter.Embedded.Cluster {
+		if m.Name == c.Host {
+			return true
+		}
+	}
+	return false
 }
 
 func checkAddress(f *yamlfile.File, field, address string) {

@@ -18,7 +18,7 @@ type board struct {
 	failure                         string // why the last protection ended
 
 	committed, replicaEpoch, checkpoints uint64
-	skippedCount, bytesShipped           uint64
+	skippedCount, bytesShipped, replayed uint64
 	last                                 *control.Checkpoint
 	pause, quiesce, commit               samples
 }
@@ -99,6 +99,13 @@ func (b *board) stored(epoch uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.replicaEpoch = epoch
+}
+
+// replay counts input that a takeover handed in again or late.
+func (b *board) replay(frames int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replayed += uint64(frames)
 }
 
 func (b *board) skipped() {

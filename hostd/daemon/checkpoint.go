@@ -19,6 +19,7 @@ import (
 type taken struct {
 	epoch     *capture.Epoch
 	output    *gate.Output
+	input     gate.InputCut
 	started   time.Time
 	quiesce   time.Duration
 	quiesced  bool
@@ -120,7 +121,10 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 	return p.ctx.Err()
 }
 
-func (p *protection) copyEpoch(t *taken, number uint64) error {
+func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
+	if t.input, err = p.g.gate.CutInput(); err != nil {
+		return err
+	}
 	if err := p.capture.Stop(t.epoch, number); err != nil {
 		return err
 	}
@@ -208,6 +212,9 @@ func (p *protection) send(t *taken) error {
 		return err
 	}
 	if err := p.sendOutput(t.output); err != nil {
+		return err
+	}
+	if err := p.sendInputCut(t); err != nil {
 		return err
 	}
 	end := replica.EpochEnd(begin)

@@ -45,10 +45,9 @@ func (g *guest) carryOut(effect pair.Effect) {
 	case pair.Silence:
 		g.gate.Silence()
 	case pair.ForwardInput:
-		g.toProtection((*protection).forwardInput)
+		g.gate.DivertInput()
 	case pair.EndInput:
-		g.gate.EndDivert()
-		g.tell(replica.Header{Type: replica.TypeInputEnd}, nil)
+		g.endInput()
 	case pair.LeaveCOLO:
 		g.leaveCOLO()
 	case pair.LastEpoch:
@@ -99,20 +98,12 @@ func (g *guest) toProtection(f func(*protection)) {
 	}
 }
 
-// askLast makes the next checkpoint the last: the guest stays stopped.
-func (p *protection) askLast() {
-	p.last.Store(true)
-	select {
-	case p.asked <- struct{}{}:
-	default:
-	}
-}
-
 // release lets a committed epoch's output go and tells the standby, so that a
 // takeover sends little of it again.
 func (g *guest) release(epoch uint64) {
 	g.d.faults(fault.Committing, epoch)
 	g.gate.Release(epoch)
+	g.gate.CommitInput()
 	g.toProtection(func(p *protection) {
 		p.link.Send(replica.Header{Type: replica.TypeReleased, Epoch: epoch})
 		select {

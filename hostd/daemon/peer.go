@@ -17,8 +17,12 @@ const greetings = 4
 
 var errSlowGreeting = errors.New("the peer took too long to say what it wants")
 
-// protocolVersion of the messages between hosts.
-const protocolVersion = 1
+// Versions of the messages between hosts: the newest and the oldest that this
+// host speaks. A pair speaks the newest that both know.
+const (
+	protocolNewest = 2
+	protocolOldest = 1
+)
 
 // Reasons of a Reject, for programs.
 const (
@@ -92,10 +96,10 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 	if err != nil {
 		return hello, err
 	}
-	if hello.Protocol != protocolVersion {
-		return hello, fmt.Errorf("the peer speaks version %d of the replica protocol, this host version %d", hello.Protocol, protocolVersion)
+	if hello.Protocol < protocolOldest {
+		return hello, fmt.Errorf("the peer speaks version %d of the replica protocol, this host versions %d to %d", hello.Protocol, protocolOldest, protocolNewest)
 	}
-	welcome := replica.Welcome{Protocol: protocolVersion, Host: d.config.Host}
+	welcome := replica.Welcome{Protocol: min(hello.Protocol, protocolNewest), Host: d.config.Host}
 	return hello, l.Send(replica.Header{Type: replica.TypeWelcome}, welcome.Append(nil))
 }
 

@@ -125,7 +125,7 @@ func TestFalsePeersAreRefused(t *testing.T) {
 		frames [][]byte
 		reason string
 	}{
-		"another protocol version":   {[][]byte{hello("m", 2)}, "version 2"},
+		"another protocol version":   {[][]byte{hello("m", 0)}, "version 0"},
 		"no hello":                   {[][]byte{prepare(specOf("m", ""))}, "prepare instead of hello"},
 		"two hellos":                 {[][]byte{hello("m", 1), hello("m", 1)}, "hello instead of prepare"},
 		"a hello that is too short":  {[][]byte{frame(replica.TypeHello, 0, []byte{0, 1})}, "hello"},

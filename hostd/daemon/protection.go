@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,22 +23,36 @@ import (
 // one at a time: while the standby is slow epochs grow longer, and what is
 // held here is never more than one epoch.
 type protection struct {
-	g    *guest
-	link *link.Link
-	ctx  context.Context
-	end  context.CancelFunc
-	wg   sync.WaitGroup
+	g       *guest
+	linking sync.Mutex // guards link until the standby is prepared
+	link    *link.Link
+	ctx     context.Context
+	end     context.CancelFunc
+	wg      sync.WaitGroup
 
 	capture   *capture.Capture
 	ship      chan uint64   // epochs that may be shipped
 	committed chan uint64   // epochs whose output has been released
-	asked     chan struct{} // an operator wants the last epoch
+	asked     chan struct{} // a checkpoint is due whatever the policy says
 	last      atomic.Bool
 	policy    policy.Policy
 	learned   policy.State
 	addresses int // how many the standby knows
 	pages     replica.PageBatch
 	frames    replica.OutputBatch
+	protocol  uint16 // that both hosts speak
+
+	// logging guards input and logHead: the log is shipped by two goroutines.
+	logging sync.Mutex
+	input   replica.OutputBatch
+	logHead []byte
+}
+
+// linkNow is for those who do not wait until the standby is prepared.
+func (p *protection) linkNow() *link.Link {
+	p.linking.Lock()
+	defer p.linking.Unlock()
+	return p.link
 }
 
 // startProtection connects to the standby and has it prepare; the answer is an
@@ -67,30 +82,64 @@ func (p *protection) connect(peer string) error {
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
 	defer cancel()
+	for protocol := uint16(protocolNewest); ; protocol-- {
+		if err := p.dial(ctx, address); err != nil {
+			return err
+		}
+		err := p.hello(protocol)
+		if err == nil {
+			return p.prepare()
+		}
+		var refused refusedError
+		if protocol == protocolOldest || !errors.As(err, &refused) || !refused.protocol() {
+			return err
+		}
+		p.g.log.Debug("standby refuses; trying an older protocol", "protocol", protocol, "error", err)
+		p.link.Close(err)
+	}
+}
+
+func (p *protection) dial(ctx context.Context, address string) error {
 	l, err := link.Dial(ctx, address, p.g.d.linkOptions(p.g.log))
 	if err != nil {
 		return err
 	}
+	p.linking.Lock()
 	p.link = l
+	p.linking.Unlock()
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
 		l.Watch(p.ctx)
 	}()
-	return p.greet()
+	return nil
 }
 
-// greet names the machine to the standby and waits until a QEMU stands by
-// there.
-func (p *protection) greet() error {
-	g := p.g
-	hello := replica.Hello{Protocol: protocolVersion, Host: g.d.config.Host, Machine: g.name}
+// hello names the machine to the standby and agrees on the protocol. A host
+// that knows only older ones refuses.
+func (p *protection) hello(protocol uint16) error {
+	hello := replica.Hello{Protocol: protocol, Host: p.g.d.config.Host, Machine: p.g.name}
 	if err := p.link.Send(replica.Header{Type: replica.TypeHello}, hello.Append(nil)); err != nil {
 		return err
 	}
-	if _, err := p.expect(replica.TypeWelcome); err != nil {
+	answer, err := p.expect(replica.TypeWelcome)
+	if err != nil {
 		return err
 	}
+	welcome, err := replica.DecodeWelcome(answer)
+	if err != nil {
+		return err
+	}
+	if welcome.Protocol < protocolOldest || welcome.Protocol > protocol {
+		return fmt.Errorf("the standby answers with version %d of the replica protocol to version %d", welcome.Protocol, protocol)
+	}
+	p.protocol = welcome.Protocol
+	return nil
+}
+
+// prepare has the standby start a QEMU that waits.
+func (p *protection) prepare() error {
+	g := p.g
 	text, err := g.spec.Marshal()
 	if err != nil {
 		return err
@@ -113,7 +162,7 @@ func (p *protection) expect(want replica.Type) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("the standby refuses: %s", reject.Reason)
+		return nil, refusedError{reject.Reason}
 	}
 	if h.Type != want {
 		return nil, fmt.Errorf("the standby sent %v instead of %v", h.Type, want)
@@ -121,12 +170,25 @@ func (p *protection) expect(want replica.Type) ([]byte, error) {
 	return payload, nil
 }
 
+// refusedError is what a standby says that wants no part in a pair.
+type refusedError struct{ reason string }
+
+func (e refusedError) Error() string { return "the standby refuses: " + e.reason }
+
+// protocol says that the standby does not know the version. Hosts that know
+// version 1 only have no code for it, but say so.
+func (e refusedError) protocol() bool { return strings.Contains(e.reason, "of the replica protocol") }
+
 // begin starts the goroutines of a protection whose standby is ready.
 func (p *protection) begin() {
-	p.wg.Add(2)
+	p.wg.Add(3)
 	go func() {
 		defer p.wg.Done()
 		p.listen()
+	}()
+	go func() {
+		defer p.wg.Done()
+		p.keepLog()
 	}()
 	go func() {
 		defer p.wg.Done()
@@ -170,6 +232,8 @@ func (p *protection) listen() {
 		switch h.Type {
 		case replica.TypeAck:
 			p.post(pair.EpochAcked{Epoch: h.Epoch})
+		case replica.TypeInputStored:
+			p.storedInput(payload)
 		case replica.TypeTookOver:
 			p.post(pair.PeerTookOver{Generation: h.Generation})
 		case replica.TypeReject, replica.TypeBye:
@@ -197,6 +261,7 @@ func (p *protection) protect() error {
 	if err := p.seed(); err != nil {
 		return err
 	}
+	p.startLog()
 	epochs := new(capture.Epoch)
 	for number := uint64(1); ; number++ {
 		if err := p.capture.AwaitRequest(); err != nil {
@@ -258,10 +323,11 @@ func (g *guest) stopProtection() {
 	}
 	g.protection = nil
 	p.end()
-	if p.link != nil {
-		p.link.Close(context.Canceled)
+	if l := p.linkNow(); l != nil {
+		l.Close(context.Canceled)
 	}
 	p.wg.Wait()
+	g.gate.StopLog()
 	g.board.setPeer("")
 }
 

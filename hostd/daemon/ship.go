@@ -82,15 +82,3 @@ func (p *protection) sendAddresses() error {
 	}
 	return p.link.Send(p.header(replica.TypeAddresses, 0), list.Append(nil))
 }
-
-// forwardInput sends what arrives for the machine here to the standby, which
-// runs it now or soon. It runs under the gate's lock, one frame at a time.
-func (p *protection) forwardInput() {
-	var batch replica.OutputBatch
-	p.g.gate.DivertInput(func(f gate.Frame) {
-		batch.Reset()
-		if batch.Frame(uint16(f.Port), f.Data) == nil {
-			p.link.Send(replica.Header{Type: replica.TypeInput}, batch.Payload())
-		}
-	})
-}

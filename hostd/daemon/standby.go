@@ -14,6 +14,10 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
+// inputLogSlack is how much more of the input log a standby keeps than its own
+// limit says: the primary's limit bounds it, and hosts may differ a little.
+const inputLogSlack = 4
+
 // standby is the standby's side of a pair: it receives epochs, keeps the
 // replica and answers the primary.
 type standby struct {
@@ -28,6 +32,9 @@ type standby struct {
 	// released is the last epoch whose output has left the primary. The
 	// receiving goroutine owns it until it has ended.
 	released uint64
+	// input is the log of what arrived since the last commit; the same
+	// goroutine's, and the takeover's after it.
+	input *store.InputLog
 	// announced is what the open epoch consists of; the same goroutine's.
 	announced replica.EpochBegin
 }
@@ -37,7 +44,8 @@ func (g *guest) makeStandby(l *link.Link, primary string) error {
 	if err != nil {
 		return err
 	}
-	s := &standby{g: g, link: l, replica: r, log: g.log.Named("standby"), acked: make(chan uint64, 1), received: make(chan struct{})}
+	s := &standby{g: g, link: l, replica: r, log: g.log.Named("standby"), acked: make(chan uint64, 1), received: make(chan struct{}),
+		input: store.NewInputLog(inputLogSlack * uint64(g.d.config.Limits.InputLog))}
 	s.ctx, s.end = context.WithCancel(g.ctx)
 	g.standby = s
 	g.board.setPeer(primary)
@@ -109,6 +117,10 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 		return false, s.replica.Output(payload)
 	case replica.TypeEpochEnd:
 		return false, s.endEpoch(h, payload)
+	case replica.TypeInputLog:
+		return false, s.logInput(payload)
+	case replica.TypeInputCut:
+		return false, s.cutInput(h, payload)
 	case replica.TypeReleased:
 		s.released = h.Epoch
 		return false, nil
@@ -188,6 +200,7 @@ func (s *standby) commit(epoch uint64) error {
 	if err := s.replica.Apply(); err != nil {
 		return err
 	}
+	s.input.Commit(epoch)
 	s.g.d.faults(fault.Applied, epoch)
 	return nil
 }
@@ -248,7 +261,7 @@ func (s *standby) close() {
 func (g *guest) peerLink() *link.Link {
 	switch {
 	case g.protection != nil:
-		return g.protection.link
+		return g.protection.linkNow()
 	case g.standby != nil:
 		return g.standby.link
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
-	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -37,6 +36,7 @@ func (g *guest) runStandby(ctx context.Context, s *standby) error {
 	if err := s.replica.Apply(); err != nil {
 		return err
 	}
+	s.input.Commit(s.replica.Applied())
 	g.d.faults(fault.TakingOver, s.replica.Applied())
 	g.gate.Hold()
 	g.gate.HoldInput()
@@ -111,34 +111,56 @@ func (g *guest) finishTakeover(s *standby) {
 	defer limit()
 	timer := time.AfterFunc(time.Duration(g.d.config.Detection.Limit), func() { s.link.Close(errors.New("the old primary passes nothing on")) })
 	defer timer.Stop()
-	n := g.takeInput(s.link)
+	replayed := s.input.Replay(g.handIn)
+	passed := g.takeInput(s)
 	g.gate.OpenInput()
-	g.log.Info("takeover: the ports are open", "passed-on", n)
+	g.board.replay(replayed + passed)
+	g.log.Info("takeover: the ports are open", "replayed", replayed, "passed-on", passed)
 	s.link.Close(context.Canceled)
 	s.close()
 	g.board.setPeer("")
 }
 
-// takeInput injects the frames that the old primary passes on, until it says
-// that there are no more, or is gone.
-func (g *guest) takeInput(l *link.Link) (frames int) {
+func (g *guest) handIn(port int, frame []byte) { g.gate.Inject(gate.Frame{Port: port, Data: frame}) }
+
+// takeInput injects the frames that the old primary passes on and the log has
+// not had, until it says that there are no more, or is gone.
+func (g *guest) takeInput(s *standby) (frames int) {
+	last := s.input.Last()
 	for {
-		h, payload, err := l.Receive()
+		h, payload, err := s.link.Receive()
 		if err != nil || h.Type == replica.TypeInputEnd {
 			return frames
 		}
-		if h.Type != replica.TypeInput {
-			continue
-		}
-		batch, err := replica.DecodeOutput(payload)
+		batch, first, err := passedOn(h, payload)
 		if err != nil {
+			g.log.Warn("old primary passes on what cannot be read", "error", err)
 			return frames
 		}
 		for f, ok := batch.Next(); ok; f, ok = batch.Next() {
-			g.gate.Inject(gate.Frame{Port: int(f.Port), Data: f.Data})
-			frames++
+			if first == 0 || first > last {
+				g.handIn(int(f.Port), f.Data)
+				frames++
+			}
+			if first > 0 {
+				first++
+			}
 		}
 	}
+}
+
+// passedOn reads frames of the input log, or unnumbered ones (0) of a primary
+// that keeps none. Other messages hold no frames.
+func passedOn(h replica.Header, payload []byte) (replica.Output, uint64, error) {
+	switch h.Type {
+	case replica.TypeInputLog:
+		m, err := replica.DecodeInputLog(payload)
+		return m.Frames, m.First, err
+	case replica.TypeInput:
+		batch, err := replica.DecodeOutput(payload)
+		return batch, 0, err
+	}
+	return replica.Output{}, 0, nil
 }
 
 func (g *guest) resend(s *standby) error {

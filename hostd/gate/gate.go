@@ -66,10 +66,9 @@ type Gate struct {
 	}
 	in struct {
 		sync.Mutex
-		mode   inputMode
-		queue  queue
-		divert func(Frame)
+		input
 	}
+	toLog chan struct{}
 }
 
 type port struct {
@@ -78,11 +77,15 @@ type port struct {
 	fromTap     []byte
 	fromUplink  []byte
 	learned     addressBook
+	// delivered counts frames handed to the tap since the gate was opened, when
+	// QEMU had read readBefore. Guarded by the input's lock.
+	delivered, readBefore uint64
 }
 
 type counters struct {
 	released, outputDropped, resent     atomic.Uint64
 	delivered, inputDropped, sendErrors atomic.Uint64
+	logged, unlogged                    atomic.Uint64
 }
 
 // Stats counts frames since the gate was opened.
@@ -91,13 +94,16 @@ type Stats struct {
 	Released, Dropped, Resent    uint64
 	InputHeld                    int
 	InputDelivered, InputDropped uint64
-	SendErrors                   uint64
+	// Logged frames went to the log; Unlogged are those that the guest has and
+	// an asynchronous log had no room for.
+	Logged, Unlogged uint64
+	SendErrors       uint64
 }
 
 // Open binds the ports' taps and uplinks. It starts two goroutines per port,
 // which Close ends and waits for.
 func Open(o Options) (*Gate, error) {
-	g := &Gate{log: o.Log, held: make(chan struct{}, 1)}
+	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1)}
 	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
 	g.out.open = &Output{}
 	for _, p := range o.Ports {
@@ -128,6 +134,11 @@ func openPort(p Port) (*port, error) {
 	}
 	opened := &port{Port: p, tap: tap, uplink: uplink,
 		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
+	if opened.readBefore, err = framesRead(tap.index); err != nil {
+		tap.close()
+		uplink.close()
+		return nil, err
+	}
 	for _, a := range p.Addresses {
 		opened.learned.add(a)
 	}
@@ -171,7 +182,7 @@ func (g *Gate) Stats() Stats {
 	s := Stats{
 		Released: g.stats.released.Load(), Dropped: g.stats.outputDropped.Load(), Resent: g.stats.resent.Load(),
 		InputDelivered: g.stats.delivered.Load(), InputDropped: g.stats.inputDropped.Load(),
-		SendErrors: g.stats.sendErrors.Load(),
+		SendErrors: g.stats.sendErrors.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
 	}
 	g.out.Lock()
 	s.HeldBytes = g.out.bytes
@@ -181,7 +192,7 @@ func (g *Gate) Stats() Stats {
 	}
 	g.out.Unlock()
 	g.in.Lock()
-	s.InputHeld = g.in.queue.len()
+	s.InputHeld = int(g.in.queue.last() - min(g.in.handed, g.in.queue.last()))
 	g.in.Unlock()
 	return s
 }

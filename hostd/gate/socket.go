@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,10 +25,11 @@ const (
 // socket is a raw packet socket bound to one interface. Frames pass with
 // their virtio header, so checksum and segmentation offloads survive.
 type socket struct {
-	name string
-	file *os.File
-	raw  syscall.RawConn
-	oob  []byte
+	name  string
+	index int
+	file  *os.File
+	raw   syscall.RawConn
+	oob   []byte
 }
 
 func openSocket(ifname string) (*socket, error) {
@@ -58,7 +60,7 @@ func bindSocket(ifname string) (*socket, error) {
 		file.Close()
 		return nil, err
 	}
-	return &socket{name: ifname, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}, nil
+	return &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}, nil
 }
 
 func configure(fd, ifindex int) error {
@@ -176,6 +178,19 @@ func (s *socket) send(frame []byte) error {
 		return fmt.Errorf("write to interface %s: %w", s.name, err)
 	}
 	return nil
+}
+
+// framesRead is how many frames the process behind a tap has read: the kernel
+// counts them as sent.
+func framesRead(ifindex int) (uint64, error) {
+	link, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return 0, fmt.Errorf("read the counters of interface %d: %w", ifindex, err)
+	}
+	if link.Attrs().Statistics == nil {
+		return 0, fmt.Errorf("interface %d has no counters", ifindex)
+	}
+	return link.Attrs().Statistics.TxPackets, nil
 }
 
 func (s *socket) close() { s.file.Close() }

@@ -103,6 +103,7 @@ func (m Machine) checkExtraArgs(f *yamlfile.File) {
 func (p Protection) check(f *yamlfile.File) {
 	oneOf(f, "protection.checkpoint", p.Checkpoint, Demand, Periodic)
 	oneOf(f, "protection.output", p.Output, Hold, Pass)
+	oneOf(f, "protection.input-log", p.InputLog, InputSync, InputAsync, InputOff)
 	oneOf(f, "protection.on-quiesce-failure", p.OnQuiesceFailure, Force, Skip)
 	between := func(field string, v yamlfile.Duration, least, most time.Duration) {
 		if d := time.Duration(v); d < least || d > most {

@@ -81,6 +81,7 @@ type Protection struct {
 	MaxEpoch         yamlfile.Duration `yaml:"max-epoch"`
 	Overhead         yamlfile.Percent  `yaml:"overhead"`
 	Output           string            `yaml:"output"`
+	InputLog         string            `yaml:"input-log"`
 	QuiesceDeadline  yamlfile.Duration `yaml:"quiesce-deadline"`
 	OnQuiesceFailure string            `yaml:"on-quiesce-failure"`
 }
@@ -90,6 +91,8 @@ const (
 	Demand, Periodic = "demand", "periodic"
 	Hold, Pass       = "hold", "pass"
 	Force, Skip      = "force", "skip"
+
+	InputSync, InputAsync, InputOff = "sync", "async", "off"
 )
 
 // Default specification; name, memory and what to boot have none.
@@ -98,7 +101,7 @@ func Default() Machine {
 	return Machine{
 		CPUs: 1, Machine: "pc", Agent: Agent{Enabled: true, Channel: "org.stillpoint.agent.0"},
 		Protection: Protection{Checkpoint: Demand, Interval: ms(50), MinEpoch: ms(2), MaxEpoch: ms(500), Overhead: 0.10,
-			Output: Hold, QuiesceDeadline: ms(20), OnQuiesceFailure: Force},
+			Output: Hold, InputLog: InputSync, QuiesceDeadline: ms(20), OnQuiesceFailure: Force},
 	}
 }
 

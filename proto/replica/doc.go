@@ -20,10 +20,15 @@
 // A payload is a struct with an Append method and a Decode function. Strings
 // are a u16 length and bytes. Decoding checks every length before it
 // allocates, accepts nothing after the payload, and leaves nothing pointing
-// into the payload except where it says so (pages and output, the two that
-// are large). [TypeDevice] has no struct: its payload is a piece of the device
+// into the payload except where it says so (pages, output and input, which are
+// large). [TypeDevice] has no struct: its payload is a piece of the device
 // state as it is. [TypeAck], [TypeReleased] and [TypeHandOver] have no
 // payload; the epoch in the header says it all.
+//
+// The header's version is that of the framing. What two hosts say within it is
+// the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
+// [TypeInputLog], [TypeInputStored] and [TypeInputCut], and is spoken only where
+// both sides know it.
 //
 // Nothing here does policy or starts a goroutine.
 package replica

@@ -111,6 +111,10 @@ func goldenPayloads() []payload {
 		}, decoder(DecodeRole)},
 		{TypeMachineLost, MachineLost{Reason: "killed"}, []piece{x("length", "00 06"), text("reason", "killed")}, decoder(DecodeMachineLost)},
 		{TypeTookOver, TookOver{Host: "b"}, []piece{x("length", "00 01"), text("host", "b")}, decoder(DecodeTookOver)},
+		{TypeInputStored, InputStored{Number: 258}, []piece{x("number", "00 00 00 00 00 00 01 02")}, decoder(DecodeInputStored)},
+		{TypeInputCut, InputCut{Upto: 258, Tails: []uint32{0, 3}}, []piece{
+			x("upto", "00 00 00 00 00 00 01 02"), x("ports", "00 00 00 02"), x("tail", "00 00 00 00"), x("tail", "00 00 00 03"),
+		}, decoder(DecodeInputCut)},
 		{TypeBye, Bye{Reason: "stopped"}, []piece{x("length", "00 07"), text("reason", "stopped")}, decoder(DecodeBye)},
 	}
 }

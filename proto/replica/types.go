@@ -30,6 +30,9 @@ const (
 	TypeBye                            // B: Bye
 	TypeInput                          // P: Output, of frames that arrived for the machine
 	TypeInputEnd                       // P: empty; no more input follows
+	TypeInputLog                       // P: InputLog; since protocol 2
+	TypeInputStored                    // S: InputStored; since protocol 2
+	TypeInputCut                       // P: InputCut; since protocol 2
 	typeEnd
 )
 
@@ -66,6 +69,9 @@ var types = [typeEnd]struct {
 	TypeBye:            {"bye", short},
 	TypeInput:          {"input", MaxPayload},
 	TypeInputEnd:       {"input-end", 0},
+	TypeInputLog:       {"input-log", MaxPayload},
+	TypeInputStored:    {"input-stored", 8},
+	TypeInputCut:       {"input-cut", large},
 }
 
 // String names the type.

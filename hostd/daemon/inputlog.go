@@ -1,0 +1,156 @@
+package daemon
+
+import (
+	"errors"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// logBatch is how many bytes of arriving frames go into one message: few enough
+// that epochs and frames share the link.
+const logBatch = 256 << 10
+
+// logMode of the machine's input. A standby that speaks protocol 1 keeps none.
+func (p *protection) logMode() gate.Log {
+	if p.protocol < 2 {
+		return gate.LogOff
+	}
+	switch p.g.spec.Protection.InputLog {
+	case spec.InputSync:
+		return gate.LogSync
+	case spec.InputAsync:
+		return gate.LogAsync
+	}
+	return gate.LogOff
+}
+
+// startLog logs arriving frames to the standby from now on.
+func (p *protection) startLog() {
+	p.g.gate.StartLog(p.logMode(), uint64(p.g.d.config.Limits.InputLog))
+}
+
+// keepLog ships what arrives until the protection ends.
+func (p *protection) keepLog() {
+	for {
+		select {
+		case <-p.g.gate.ToLog():
+			if p.flushLog() != nil {
+				return
+			}
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+// flushLog ships every frame that the log has not had. It may be called
+// concurrently; once it returns, all frames accepted before the call are out.
+func (p *protection) flushLog() error {
+	p.logging.Lock()
+	defer p.logging.Unlock()
+	for {
+		p.input.Reset()
+		first, n := p.g.gate.TakeLog(func(f gate.Frame) bool {
+			return len(p.input.Payload()) < logBatch && p.input.Frame(uint16(f.Port), f.Data) == nil
+		})
+		if n == 0 {
+			return nil
+		}
+		if err := p.sendInput(first); err != nil {
+			return err
+		}
+		p.boundLog()
+	}
+}
+
+func (p *protection) sendInput(first uint64) error {
+	if p.link == nil {
+		return errors.New("there is no link to the standby")
+	}
+	if p.protocol < 2 {
+		return p.link.Send(replica.Header{Type: replica.TypeInput}, p.input.Payload())
+	}
+	p.logHead = replica.AppendInputLogHead(p.logHead[:0], first)
+	return p.link.Send(replica.Header{Type: replica.TypeInputLog}, p.logHead, p.input.Payload())
+}
+
+// boundLog ends the epoch early when the standby has much input to keep.
+func (p *protection) boundLog() {
+	if p.g.gate.LogBehind() > uint64(p.g.d.config.Limits.InputLog)/2 {
+		p.ask()
+	}
+}
+
+// sendInputCut tells the standby which logged frames the epoch contains.
+func (p *protection) sendInputCut(t *taken) error {
+	if p.logMode() == gate.LogOff {
+		return nil
+	}
+	if err := p.flushLog(); err != nil {
+		return err
+	}
+	cut := replica.InputCut{Upto: t.input.Upto, Tails: t.input.Tails}
+	return p.link.Send(p.header(replica.TypeInputCut, t.epoch.Number), cut.Append(nil))
+}
+
+// endInput sends what is left of the input and says that it was all.
+func (g *guest) endInput() {
+	g.gate.EndDivert()
+	if p := g.protection; p != nil {
+		if err := p.flushLog(); err != nil {
+			g.log.Debug("input not passed on", "error", err)
+		}
+	}
+	g.tell(replica.Header{Type: replica.TypeInputEnd}, nil)
+}
+
+// logInput takes a message of the primary's input log.
+func (s *standby) logInput(payload []byte) error {
+	m, err := replica.DecodeInputLog(payload)
+	if err != nil {
+		return err
+	}
+	if err := s.input.Add(m); err != nil {
+		return err
+	}
+	if s.g.spec.Protection.InputLog != spec.InputSync {
+		return nil
+	}
+	stored := replica.InputStored{Number: s.input.Last()}
+	_ = s.link.Send(replica.Header{Type: replica.TypeInputStored}, stored.Append(nil)) // a broken link has its own event
+	return nil
+}
+
+func (s *standby) cutInput(h replica.Header, payload []byte) error {
+	c, err := replica.DecodeInputCut(payload)
+	if err == nil {
+		s.input.Cut(h.Epoch, c)
+	}
+	return err
+}
+
+// storedInput hands in what the standby holds.
+func (p *protection) storedInput(payload []byte) {
+	m, err := replica.DecodeInputStored(payload)
+	if err != nil {
+		p.link.Close(err)
+		return
+	}
+	p.g.gate.Stored(m.Number)
+}
+
+// askLast makes the next checkpoint the last: the guest stays stopped.
+func (p *protection) askLast() {
+	p.last.Store(true)
+	p.ask()
+}
+
+// ask makes a checkpoint due.
+func (p *protection) ask() {
+	select {
+	case p.asked <- struct{}{}:
+	default:
+	}
+}
