@@ -19,7 +19,7 @@ func TestSwitchoverLosesNothing(t *testing.T) {
 		s.flows(traffic, 500)
 		_, err := from.Switchover(s.ctx, scene.Machine)
 		s.must(err)
-		_, err = to.WaitRole(s.ctx, scene.Machine, "solo")
+		_, err = to.WaitRole(s.ctx, scene.Machine, "solo", "seeding", "protected")
 		s.must(err)
 		s.flows(traffic, 500)
 		if v := s.verdict(traffic).Verdict; v.Lost != 0 || v.Duplicated != 0 {

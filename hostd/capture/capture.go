@@ -121,26 +121,32 @@ func (c *Capture) Close() {
 // entered COLO or is still copying.
 func (c *Capture) Leave(ctx context.Context) error {
 	c.Close()
-	info, err := c.o.Monitor.QueryMigrate(ctx)
+	return Free(ctx, c.o.Monitor)
+}
+
+// Free brings a guest back to running that was left in COLO or in its first
+// copy. The other end of QEMU's connection must be closed.
+func Free(ctx context.Context, m Monitor) error {
+	info, err := m.QueryMigrate(ctx)
 	if err != nil {
 		return fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
 	}
 	switch info.Status {
 	case qmp.MigrationCOLO:
-		if err := c.o.Monitor.COLOLostHeartbeat(ctx); err != nil {
+		if err := m.COLOLostHeartbeat(ctx); err != nil {
 			return fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
 		}
 	case qmp.MigrationSetup, qmp.MigrationActive, qmp.MigrationDevice, qmp.MigrationPreSwitch:
-		if err := c.o.Monitor.MigrateCancel(ctx); err != nil {
+		if err := m.MigrateCancel(ctx); err != nil {
 			return fmt.Errorf("end the first copy: %w; the guest may be stopped", err)
 		}
 	}
-	return c.awaitStatus(ctx, qmp.StateRunning)
+	return awaitStatus(ctx, m, qmp.StateRunning)
 }
 
-func (c *Capture) awaitStatus(ctx context.Context, want string) error {
+func awaitStatus(ctx context.Context, m Monitor, want string) error {
 	for {
-		s, err := c.o.Monitor.QueryStatus(ctx)
+		s, err := m.QueryStatus(ctx)
 		if err != nil {
 			return err
 		}
@@ -148,7 +154,7 @@ func (c *Capture) awaitStatus(ctx context.Context, want string) error {
 			return nil
 		}
 		if s.Status == qmp.StatePostMigrate || s.Status == qmp.StatePaused { // the copy ended with the guest stopped
-			if err := c.o.Monitor.Cont(ctx); err != nil {
+			if err := m.Cont(ctx); err != nil {
 				return fmt.Errorf("let the guest run on: %w", err)
 			}
 		}

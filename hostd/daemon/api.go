@@ -90,11 +90,7 @@ func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error)
 	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
 		g.board.setQEMU(version.String())
 	}
-	g.gate.Pass()
-	g.gate.OpenInput()
-	g.board.setRole(string(pair.Unprotected), generation)
-	g.start(pair.Started{Generation: generation})
-	d.add(g)
+	g.live(pair.Started{Generation: generation})
 	g.publish(&control.Event{Kind: "started", Message: fmt.Sprintf("QEMU runs with process id %d", g.qemu.Pid())})
 	return g, nil
 }

@@ -14,6 +14,7 @@ type board struct {
 	started time.Time
 
 	roleName, peerName, qemuVersion string
+	standby                         string // the host that is to protect the machine
 	generationNo                    uint64
 	failure                         string // why the last protection ended
 
@@ -75,6 +76,27 @@ func (b *board) setPeer(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.peerName = name
+}
+
+func (b *board) peer() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.peerName
+}
+
+// want reports whether it is another standby than before.
+func (b *board) want(standby string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed := b.standby != standby
+	b.standby = standby
+	return changed
+}
+
+func (b *board) wanted() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.standby
 }
 
 func (b *board) setQEMU(version string) {

@@ -89,6 +89,7 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 		p.learned = p.learned.Skipped(t.started, time.Now())
 		return nil, err
 	}
+	defer p.watchQEMU()()
 	if err := p.copyEpoch(t, number); err != nil {
 		return nil, err
 	}
@@ -217,6 +218,7 @@ func (p *protection) send(t *taken) error {
 	if err := p.sendInputCut(t); err != nil {
 		return err
 	}
+	p.sendsNow()
 	end := replica.EpochEnd(begin)
 	return p.link.Send(p.header(replica.TypeEpochEnd, e.Number), end.Append(nil))
 }

@@ -67,8 +67,11 @@ type Daemon struct {
 // silently: without a daemon nothing of theirs reaches the network.
 func Serve(ctx context.Context, o Options) error {
 	d := &Daemon{config: o.Config, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
-		accel: o.Accel, events: newHub(o.Config.Host), ctx: ctx, started: time.Now(),
+		accel: o.Accel, events: newHub(o.Config.Host), started: time.Now(),
 		guests: map[string]*guest{}, busy: map[string]bool{}}
+	var end context.CancelFunc
+	d.ctx, end = context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	for _, dir := range []string{o.Config.StateDir, o.Config.RunDir, o.Config.RAMDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make the daemon's directories: %w", err)
@@ -83,10 +86,12 @@ func Serve(ctx context.Context, o Options) error {
 		peers.Close()
 		return err
 	}
-	return d.serve(ctx, peers, api)
+	return d.serve(ctx, end, peers, api)
 }
 
-func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
+// serve until the context ends. Guests outlive it a little, until end: their
+// pairs are left in good order.
+func (d *Daemon) serve(ctx context.Context, end context.CancelFunc, peers, api net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { peers.Close() })
 	defer stop()
 	d.tasks.Add(1)
@@ -94,9 +99,12 @@ func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
 		defer d.tasks.Done()
 		d.acceptPeers(peers)
 	}()
+	d.recover()
 	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
 	err := d.serveControl(ctx, api)
 	peers.Close()
+	d.withdraw()
+	end()
 	d.leaveGuests(d.atRest)
 	d.tasks.Wait()
 	d.leaveGuests(func(*guest) bool { return true }) // and those that were being made

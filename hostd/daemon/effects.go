@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
-	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -96,21 +95,6 @@ func (g *guest) toProtection(f func(*protection)) {
 	if g.protection != nil {
 		f(g.protection)
 	}
-}
-
-// release lets a committed epoch's output go and tells the standby, so that a
-// takeover sends little of it again.
-func (g *guest) release(epoch uint64) {
-	g.d.faults(fault.Committing, epoch)
-	g.gate.Release(epoch)
-	g.gate.CommitInput()
-	g.toProtection(func(p *protection) {
-		p.link.Send(replica.Header{Type: replica.TypeReleased, Epoch: epoch})
-		select {
-		case p.committed <- epoch:
-		default:
-		}
-	})
 }
 
 // tell sends a message to the other side of the pair; a broken link has its

@@ -42,6 +42,8 @@ type guest struct {
 	standby    *standby         // the standby's side
 	left       *capture.Capture // a capture that ended with QEMU still in COLO
 
+	saving sync.Mutex // one writes the saved state at a time
+
 	board board
 	// ending: remove and leave may be asked for by several at once.
 	ending sync.Once
@@ -61,9 +63,22 @@ func (g *guest) bringUp(ctx context.Context, incoming bool) (err error) {
 	if g.qemu, err = machine.Start(ctx, g.d.machineOptions(g.spec, incoming, g.log)); err != nil {
 		return err
 	}
-	if g.gate, err = gate.Open(g.gateOptions()); err != nil {
+	if err = g.save(); err == nil {
+		err = g.attach()
+	}
+	if err != nil {
 		g.qemu.Remove()
-		return fmt.Errorf("connect machine %s to the network: %w; its QEMU was ended", g.name, err)
+		g.d.forgetSaved(g.name)
+		return fmt.Errorf("%w; its QEMU was ended", err)
+	}
+	return nil
+}
+
+// attach connects a QEMU that runs to the network and to its agent. The machine
+// stays silent.
+func (g *guest) attach() (err error) {
+	if g.gate, err = gate.Open(g.gateOptions()); err != nil {
+		return fmt.Errorf("connect machine %s to the network: %w", g.name, err)
 	}
 	if g.spec.Agent.Enabled {
 		g.agent = quiesce.New(g.log.Named("agent"), quiesce.Options{Dial: g.dialAgent})
@@ -72,11 +87,29 @@ func (g *guest) bringUp(ctx context.Context, incoming bool) (err error) {
 	return nil
 }
 
+// live gives a machine that runs here its voice, which the arbiter has granted,
+// and begins its run loop.
+func (g *guest) live(first pair.Started) {
+	g.gate.Pass()
+	g.gate.OpenInput()
+	if g.agent != nil {
+		g.agent.Resume(0, false, first.Generation)
+	}
+	role := pair.Unprotected
+	if first.Solo {
+		role = pair.Solo
+	}
+	g.board.setRole(string(role), first.Generation)
+	g.start(first)
+	g.d.add(g)
+}
+
 // start begins the run loop of a guest that has been brought up.
 func (g *guest) start(first pair.Event) {
 	g.post(first)
 	g.task(g.run)
 	g.task(g.watchQEMU)
+	g.task(g.tend)
 }
 
 func (g *guest) gateOptions() gate.Options {
@@ -132,8 +165,27 @@ func (g *guest) step(e pair.Event) {
 	}
 	if now := g.role.Role(); now != before {
 		g.log.Info("role changed", "from", before, "to", now, "event", fmt.Sprintf("%T", e))
+		g.noteRole(now)
 	}
 	g.board.setRole(string(g.role.Role()), g.role.Generation())
+}
+
+// noteRole keeps in mind who is to protect the machine.
+func (g *guest) noteRole(now pair.Role) {
+	switch now {
+	case pair.Protected:
+		g.want(g.board.peer())
+	case pair.Unprotected:
+		g.want("")
+	}
+}
+
+// want says which host is to protect the machine, now and whenever it has no
+// standby; none if empty.
+func (g *guest) want(standby string) {
+	if g.board.want(standby) {
+		g.task(g.saveChange) // a slow disk holds nobody up
+	}
 }
 
 // remove ends everything of the guest here and waits for it. It may be called
@@ -149,6 +201,7 @@ func (g *guest) removeOnce() {
 	g.stopStandby()
 	g.qemu.Remove()
 	g.gate.Close()
+	g.d.forgetSaved(g.name)
 }
 
 // leave ends the daemon's part and lets QEMU be: the machine is silent.
@@ -160,6 +213,7 @@ func (g *guest) leaveOnce() {
 	g.tasks.Wait()
 	g.stopProtection()
 	g.stopStandby()
+	g.qemu.Release()
 }
 
 // await returns when the guest's role is one of the wanted, or with an error

@@ -73,7 +73,10 @@ func TestRefusedProtections(t *testing.T) {
 	if err := a.protect("m", "b"); err != nil { // nothing of it sticks
 		t.Error(err)
 	}
-	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "machine m is protected")
+	if err := a.protect("m", "b"); err != nil { // it is what was asked for
+		t.Error(err)
+	}
+	mustFail(t, a.protect("m", "nowhere"), codes.FailedPrecondition, "machine m is protected")
 }
 
 func TestAStandbyThatCannotStart(t *testing.T) {

@@ -18,11 +18,13 @@ func (a *api) Protect(ctx context.Context, r *control.ProtectRequest) (*control.
 	if err != nil {
 		return nil, err
 	}
-	if err := a.d.protectable(g, r.Standby); err != nil {
-		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	if !g.protectedBy(r.Standby) {
+		if err := a.d.protectable(g, r.Standby); err != nil {
+			return nil, status.Error(codes.FailedPrecondition, err.Error())
+		}
+		g.board.setFailure("")
+		g.post(pair.Protect{Standby: r.Standby})
 	}
-	g.board.setFailure("")
-	g.post(pair.Protect{Standby: r.Standby})
 	if !r.Wait {
 		return g.status(), nil
 	}
@@ -44,6 +46,12 @@ func (a *api) Protect(ctx context.Context, r *control.ProtectRequest) (*control.
 		}
 		return role == string(pair.Protected), nil
 	})
+}
+
+// protectedBy reports that the machine has that standby, or will in a moment.
+func (g *guest) protectedBy(standby string) bool {
+	role, _ := g.board.role()
+	return (role == string(pair.Protected) || role == string(pair.Seeding)) && g.board.peer() == standby
 }
 
 func (d *Daemon) protectable(g *guest, standby string) error {
@@ -80,9 +88,16 @@ func (a *api) Unprotect(ctx context.Context, r *control.MachineRequest) (*contro
 func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
 	switch role, _ := g.board.role(); role {
 	case string(pair.Protected), string(pair.Seeding):
+	case string(pair.Solo):
+		if g.board.wanted() != "" { // it waits for a standby
+			g.want("")
+			return nil
+		}
+		fallthrough
 	default:
 		return fmt.Errorf("machine %s is %s: there is no protection to end", g.name, role)
 	}
+	g.want("")
 	g.post(pair.Unprotect{})
 	return g.await(ctx, func(role string) (bool, error) {
 		switch role {

@@ -42,6 +42,9 @@ type protection struct {
 	frames    replica.OutputBatch
 	protocol  uint16 // that both hosts speak
 
+	sending  sync.Mutex
+	lastSent time.Time // when the last epoch was sent
+
 	// logging guards input and logHead: the log is shipped by two goroutines.
 	logging sync.Mutex
 	input   replica.OutputBatch
@@ -264,13 +267,18 @@ func (p *protection) protect() error {
 	p.startLog()
 	epochs := new(capture.Epoch)
 	for number := uint64(1); ; number++ {
-		if err := p.capture.AwaitRequest(); err != nil {
+		if err := p.awaitRequest(); err != nil {
 			return fmt.Errorf("wait for QEMU to stand by for a checkpoint: %w", err)
 		}
 		if err := p.cycle(epochs, number); err != nil {
 			return err
 		}
 	}
+}
+
+func (p *protection) awaitRequest() error {
+	defer p.watchQEMU()()
+	return p.capture.AwaitRequest()
 }
 
 func (p *protection) seed() error {

@@ -86,6 +86,7 @@ func (g *guest) feed(ctx context.Context, s *standby) error {
 // if it lives, has passed on what arrived there before.
 func (g *guest) goLive() {
 	s := g.standby
+	g.want(g.board.peer())
 	g.board.committedTo(s.replica.Applied())
 	if err := g.gate.Announce(); err != nil {
 		g.log.Error("addresses not announced", "error", err)
@@ -191,6 +192,9 @@ func (g *guest) repeatAnnouncement() {
 
 // dropReplica ends the standby's part; the guest is forgotten here.
 func (g *guest) dropReplica() {
+	if s := g.standby; s != nil {
+		s.farewell("its part in the pair is over")
+	}
 	g.stopStandby()
 	g.qemu.Kill()
 	g.d.retire(g)

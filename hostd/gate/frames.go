@@ -38,6 +38,12 @@ func (q *queue) reset() {
 type Output struct {
 	Epoch uint64
 	queue queue
+	sent  int // frames of it that have left
+}
+
+func (o *Output) reset() {
+	o.queue.reset()
+	o.sent = 0
 }
 
 // Len counts the frames of the epoch.

@@ -77,6 +77,12 @@ func makeVeth(t *testing.T, a, b string) {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{a, b} {
+		eventually(t, name+" is up", func() bool {
+			l, err := netlink.LinkByName(name)
+			return err == nil && l.Attrs().OperState == netlink.OperUp
+		})
+	}
 }
 
 func endpoint(t *testing.T, name string) *socket {
@@ -184,12 +190,12 @@ func TestOutputWaitsForItsEpoch(t *testing.T) {
 	w.Cut(2)
 	w.send(t, w.guest, guestMAC, 7, 7)
 	w.expectNothing(t, w.network, "uplink")
-	if n := w.Release(1); n != 3 {
-		t.Fatalf("released %d frames, want 3", n)
+	if !w.Release(1, never()) {
+		t.Fatal("not all left")
 	}
 	w.expect(t, w.network, 1, 3)
 	w.expectNothing(t, w.network, "uplink")
-	w.Release(2)
+	w.Release(2, never())
 	w.expect(t, w.network, 4, 6)
 	w.expectNothing(t, w.network, "uplink")
 	w.Pass()
@@ -213,7 +219,7 @@ func TestSilenceIsForEver(t *testing.T) {
 	w.send(t, w.guest, guestMAC, 1, 2)
 	w.Cut(1)
 	w.Silence()
-	w.Release(1)
+	w.Release(1, never())
 	w.Pass()
 	w.Hold()
 	w.send(t, w.guest, guestMAC, 3, 4)
@@ -249,7 +255,7 @@ func TestHeldOutputIsBounded(t *testing.T) {
 		return s.HeldFrames == 3 && s.Dropped == 2 && s.InputHeld == 2 && s.InputDropped == 3
 	})
 	w.Cut(1)
-	w.Release(1)
+	w.Release(1, never())
 	w.expect(t, w.network, 1, 3)
 	if s := w.Stats(); s.HeldBytes != 0 {
 		t.Fatalf("%d bytes are still accounted as held", s.HeldBytes)
@@ -309,5 +315,30 @@ func TestAnnouncementFrames(t *testing.T) {
 	}
 	if known[1][54] != 136 || known[1][58]&0x20 == 0 {
 		t.Fatalf("want an overriding neighbour advertisement, got %x", known[1])
+	}
+}
+
+// never is a time of day that does not come.
+func never() time.Time { return time.Now().Add(time.Hour) }
+
+func TestALateReleaseStops(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Pass()
+	w.send(t, w.guest, guestMAC, 1, 1)
+	w.expect(t, w.network, 1, 1)
+	w.Hold()
+	w.send(t, w.guest, guestMAC, 2, 4)
+	eventually(t, "output held", func() bool { return w.Stats().HeldFrames == 3 })
+	w.Cut(1)
+	if w.Release(1, time.Now()) {
+		t.Fatal("all left after the time was over")
+	}
+	w.expectNothing(t, w.network, "uplink")
+	if !w.Release(1, never()) {
+		t.Fatal("not all left")
+	}
+	w.expect(t, w.network, 2, 4)
+	if s := w.Stats(); s.Released != 4 || s.HeldBytes != 0 {
+		t.Fatalf("%+v", s)
 	}
 }

@@ -1,5 +1,7 @@
 package gate
 
+import "time"
+
 // drainTap takes every frame that the guest has sent on port i. Callers other
 // than the pump call it with the output lock held through drainAll.
 func (g *Gate) drainTap(i, fd int) error {
@@ -78,6 +80,8 @@ func (g *Gate) Pass() {
 		g.releaseOldest()
 	}
 	g.sendAll(g.out.open)
+	g.out.bytes -= g.out.open.Bytes()
+	g.out.open.reset()
 	g.out.mode = passing
 }
 
@@ -126,33 +130,52 @@ func (g *Gate) fresh() *Output {
 }
 
 // Release sends the output of every closed epoch up to the given one, in
-// order. The epoch must be committed.
-func (g *Gate) Release(epoch uint64) (frames int) {
+// order. The epoch must be committed. At a time of day that the caller sets it
+// stops and reports that there is more: a process that was stopped in the midst
+// of it must not go on as if nothing had happened.
+func (g *Gate) Release(epoch uint64, until time.Time) (all bool) {
 	g.out.Lock()
 	defer g.out.Unlock()
 	for len(g.out.cut) > 0 && g.out.cut[0].Epoch <= epoch {
-		frames += g.releaseOldest()
+		if !g.sendUntil(g.out.cut[0], until) {
+			return false
+		}
+		g.dropOldest()
 	}
-	return frames
+	return true
 }
 
-func (g *Gate) releaseOldest() int {
+// sendUntil sends what of the output has not been sent.
+func (g *Gate) sendUntil(o *Output, until time.Time) bool {
+	for ; o.sent < o.Len(); o.sent++ {
+		if !time.Now().Before(until) {
+			return false
+		}
+		g.transmit(o.At(o.sent))
+		g.stats.released.Add(1)
+	}
+	return true
+}
+
+func (g *Gate) releaseOldest() {
+	g.sendAll(g.out.cut[0])
+	g.dropOldest()
+}
+
+func (g *Gate) dropOldest() {
 	o := g.out.cut[0]
 	g.out.cut = append(g.out.cut[:0], g.out.cut[1:]...)
-	n := g.sendAll(o)
+	g.out.bytes -= o.Bytes()
+	o.reset()
 	g.out.free = append(g.out.free, o)
-	return n
 }
 
-func (g *Gate) sendAll(o *Output) int {
-	n := o.Len()
-	for i := range n {
-		g.transmit(o.At(i))
+// sendAll sends what of the output has not been sent.
+func (g *Gate) sendAll(o *Output) {
+	for ; o.sent < o.Len(); o.sent++ {
+		g.transmit(o.At(o.sent))
+		g.stats.released.Add(1)
 	}
-	g.stats.released.Add(uint64(n))
-	g.out.bytes -= o.Bytes()
-	o.queue.reset()
-	return n
 }
 
 // Resend sends one frame of a committed epoch that the old primary may not

@@ -23,6 +23,7 @@ func (m *Machine) arguments() []string {
 		"-object", fmt.Sprintf("memory-backend-file,id=%s,share=on,size=%s,mem-path=%s",
 			RAMBlock, mebibytes(uint64(s.Memory)), escape(m.RAMFile())),
 		"-qmp", "unix:" + escape(m.monitorSocket()) + ",server=on,wait=off",
+		"-qmp", "unix:" + escape(m.UrgentSocket()) + ",server=on,wait=off",
 	}
 	args = append(args, m.boot()...)
 	args = append(args, m.console()...)

@@ -40,11 +40,17 @@ type Options struct {
 // Machine is a running QEMU. Its methods may be called concurrently.
 type Machine struct {
 	o       Options
-	process *exec.Cmd
+	process process // nil until it runs
 	monitor *qmp.Client
 	taps    []string // made here, removed with the machine
 	exited  chan struct{}
 	reason  error
+}
+
+// process is a QEMU, started here or found.
+type process interface {
+	Pid() int
+	Kill() error
 }
 
 // Start makes the taps, starts QEMU and connects to its monitor.
@@ -82,7 +88,7 @@ func (m *Machine) prepare() error {
 	if pid, ok := listener(m.monitorSocket()); ok {
 		return fmt.Errorf("its QEMU (process %d) is left from an earlier daemon, running and silent; end that process first", pid)
 	}
-	for _, path := range []string{m.monitorSocket(), m.AgentSocket(), m.COLOSocket(), m.IncomingSocket()} {
+	for _, path := range m.sockets() {
 		os.Remove(path)
 	}
 	for _, p := range m.o.Spec.Ports {
@@ -103,20 +109,24 @@ func (m *Machine) spawn() error {
 		return err
 	}
 	defer output.Close()
-	m.process = exec.Command(m.o.Binary, m.arguments()...)
-	m.process.Stdout, m.process.Stderr = output, output
-	m.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := m.process.Start(); err != nil {
-		m.process = nil
+	command := exec.Command(m.o.Binary, m.arguments()...)
+	command.Stdout, command.Stderr = output, output
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := command.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", m.o.Binary, err)
 	}
-	go m.reap()
+	m.process = child{command.Process}
+	go func() { m.ended(command.Wait()) }() // waited for by Kill
 	return nil
 }
 
-// reap is the owner of the process's end; Kill and Wait wait for it.
-func (m *Machine) reap() {
-	err := m.process.Wait()
+// child is a QEMU that this daemon has started.
+type child struct{ *os.Process }
+
+func (c child) Pid() int { return c.Process.Pid }
+
+// ended says that the process is gone.
+func (m *Machine) ended(err error) {
 	m.reason = fmt.Errorf("QEMU ended: %w", errors.Join(err, m.lastWords()))
 	close(m.exited)
 }
@@ -157,6 +167,9 @@ func (m *Machine) lastWords() error {
 	return errors.New(text)
 }
 
+// Taps that were made here and are removed with the machine.
+func (m *Machine) Taps() []string { return m.taps }
+
 // Monitor of this QEMU.
 func (m *Machine) Monitor() *qmp.Client { return m.monitor }
 
@@ -165,7 +178,7 @@ func (m *Machine) Pid() int {
 	if m.process == nil {
 		return 0
 	}
-	return m.process.Process.Pid
+	return m.process.Pid()
 }
 
 // Exited is closed when the process has ended; Reason then says how.
@@ -179,7 +192,9 @@ func (m *Machine) Kill() {
 	if m.process == nil {
 		return
 	}
-	m.process.Process.Kill()
+	if err := m.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		m.o.Log.Error("QEMU not killed", "pid", m.process.Pid(), "error", err)
+	}
 	<-m.exited
 }
 
@@ -198,7 +213,7 @@ func (m *Machine) cleanUp() {
 			m.o.Log.Warn("tap not removed", "tap", tap, "error", err)
 		}
 	}
-	for _, path := range []string{m.RAMFile(), m.monitorSocket(), m.AgentSocket(), m.COLOSocket(), m.IncomingSocket()} {
+	for _, path := range append(m.sockets(), m.RAMFile()) {
 		os.Remove(path)
 	}
 }
@@ -215,7 +230,14 @@ func (m *Machine) COLOSocket() string { return m.socket("colo") }
 // IncomingSocket is where a waiting QEMU takes the stream of a takeover.
 func (m *Machine) IncomingSocket() string { return m.socket("incoming") }
 
+// UrgentSocket is a second monitor, for commands that QEMU takes out of band.
+func (m *Machine) UrgentSocket() string { return m.socket("oob") }
+
 func (m *Machine) monitorSocket() string { return m.socket("qmp") }
+
+func (m *Machine) sockets() []string {
+	return []string{m.monitorSocket(), m.UrgentSocket(), m.AgentSocket(), m.COLOSocket(), m.IncomingSocket()}
+}
 
 func (m *Machine) socket(kind string) string {
 	return filepath.Join(m.o.RunDir, m.o.Spec.Name+"."+kind)

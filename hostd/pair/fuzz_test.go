@@ -36,7 +36,7 @@ func event(which, n byte) Event {
 	if flag {
 		holder = "b"
 	}
-	all := []Event{Started{number}, Protect{"b"}, StandbyPrepared{}, EpochCaptured{number, flag}, EpochAcked{number},
+	all := []Event{Started{number, flag}, Protect{"b"}, StandbyPrepared{}, EpochCaptured{number, flag}, EpochAcked{number},
 		Granted{number}, SwitchoverAsked{}, PeerTookOver{number}, LinkLost{"x"}, ArbiterSilent{"x"}, RetryDue{},
 		Denied{holder, number}, MachineLost{"x"}, BecomeStandby{"b", number}, EpochStored{number}, RoleGranted{number},
 		Running{}, HandedOver{number}, TakeoverFailed{"x"}, TakeoverAsked{}, PeerMachineLost{"x"}, SeedFailed{"x"},

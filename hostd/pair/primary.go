@@ -37,6 +37,9 @@ func (m *Machine) start(e Started) {
 		return
 	}
 	m.runs, m.generation = true, e.Generation
+	if e.Solo {
+		m.role = Solo
+	}
 }
 
 func (m *Machine) protect(e Protect) {

@@ -138,7 +138,7 @@ func (h *host) start() {
 	w.seen, w.current = nil, h
 	h.qemu, h.started, h.running, h.passing, h.life = true, true, true, true, w.life
 	w.tracef("%s: started afresh, generation %d", h.name, r)
-	h.post(Started{r})
+	h.post(Started{Generation: r})
 }
 
 // forgetPair drops what is left of the last pair's events.

@@ -34,8 +34,12 @@ type Event interface{ event() }
 
 // Events of the primary's side.
 type (
-	// Started: the machine runs here, and no pair exists.
-	Started struct{ Generation uint64 }
+	// Started: the machine runs here, and no pair exists. Solo says that it was
+	// protected before and lost its standby.
+	Started struct {
+		Generation uint64
+		Solo       bool
+	}
 	// Protect, Unprotect and SwitchoverAsked come from an operator.
 	Protect         struct{ Standby string }
 	Unprotect       struct{}

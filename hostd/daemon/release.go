@@ -1,0 +1,122 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// release lets a committed epoch's output go. The standby does not take this
+// host for dead before the detection limit has passed since it was sent the
+// epoch, so an acknowledgement younger than that is as good as new. An older
+// one, found by a daemon that was stopped meanwhile, may be of a standby that
+// has taken over since and sent the output itself: the arbiter is asked first.
+// The output is committed either way, so this only keeps one voice from
+// repeating another.
+func (g *guest) release(epoch uint64) {
+	p := g.protection
+	if p == nil {
+		return
+	}
+	g.d.faults(fault.Committing, epoch)
+	if g.gate.Release(epoch, p.sentAt().Add(g.d.detectionLimit())) {
+		p.released(epoch)
+		return
+	}
+	g.log.Warn("acknowledgement is old; asking the arbiter before output leaves", "epoch", epoch)
+	generation := g.role.Generation()
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		p.releaseLate(epoch, generation)
+	}()
+}
+
+func (d *Daemon) detectionLimit() time.Duration { return time.Duration(d.config.Detection.Limit) }
+
+// released tells the standby, so that a takeover sends little of it again, and
+// lets the next checkpoint come.
+func (p *protection) released(epoch uint64) {
+	p.g.gate.CommitInput()
+	p.link.Send(replica.Header{Type: replica.TypeReleased, Epoch: epoch})
+	select {
+	case p.committed <- epoch:
+	default:
+	}
+}
+
+// releaseLate releases if the arbiter says that nobody else has the voice. It
+// gives up when the pair ends.
+func (p *protection) releaseLate(epoch, generation uint64) {
+	for p.ctx.Err() == nil {
+		asked := time.Now()
+		own, err := p.hasVoice(generation)
+		switch {
+		case err != nil:
+			p.g.publish(&control.Event{Kind: "arbiter", Message: "the arbiter does not answer (" + err.Error() + "); committed output waits"})
+		case !own:
+			p.post(pair.LinkLost{Why: "the arbiter names another generation"})
+			return
+		case p.g.gate.Release(epoch, asked.Add(p.g.d.detectionLimit())):
+			p.released(epoch)
+			return
+		}
+		if !p.rest(retryInterval) {
+			return
+		}
+	}
+}
+
+func (p *protection) hasVoice(generation uint64) (bool, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, arbiterLimit)
+	defer cancel()
+	r, err := p.g.d.arbiter.Current(ctx, p.g.name)
+	return err == nil && r.Voice == p.g.d.config.Host && r.Generation == generation, err
+}
+
+// rest waits, and reports whether the protection goes on.
+func (p *protection) rest(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
+}
+
+// sentAt is when the last epoch was sent.
+func (p *protection) sentAt() time.Time {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	return p.lastSent
+}
+
+func (p *protection) sendsNow() {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.lastSent = time.Now()
+}
+
+// watchQEMU ends a QEMU that does not do its part of a checkpoint in time: a
+// machine that hangs is as dead as one that ended, and its standby is not.
+func (p *protection) watchQEMU() (done func()) {
+	limit := time.Duration(p.g.d.config.Detection.QEMU)
+	p.wg.Add(1)
+	timer := time.AfterFunc(limit, func() {
+		defer p.wg.Done()
+		p.g.log.Error("QEMU hangs in a checkpoint and is ended", "limit", limit)
+		p.g.publish(&control.Event{Kind: "qemu-hangs", Message: "QEMU did not answer for " + limit.String() + " and is ended"})
+		p.g.qemu.Kill()
+	})
+	return func() {
+		if timer.Stop() {
+			p.wg.Done()
+		}
+	}
+}

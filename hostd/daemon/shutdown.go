@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// shutdownLimit bounds what a daemon that ends on request does for its machines.
+const shutdownLimit = 10 * time.Second
+
+// withdraw ends the daemon's part in every pair as gently as it can: protected
+// machines move to their standbys, and standbys say good-bye, so that nobody
+// takes this host for dead.
+func (d *Daemon) withdraw() {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, g := range d.list() {
+		switch role, _ := g.board.role(); role {
+		case string(pair.Protected):
+			all.Go(func() { g.moveAway(ctx) })
+		case string(pair.Standby):
+			all.Go(func() { g.sayGoodbye(ctx) })
+		}
+	}
+	all.Wait()
+}
+
+// moveAway lets the standby run the machine. If it does not, the machine stays,
+// silent, for the next daemon.
+func (g *guest) moveAway(ctx context.Context) {
+	g.board.setFailure("")
+	g.post(pair.SwitchoverAsked{})
+	err := g.await(ctx, func(role string) (bool, error) {
+		if why := g.board.lastFailure(); why != "" {
+			return false, errors.New(why)
+		}
+		return role == string(pair.Fenced) || role == string(pair.Solo), nil
+	})
+	if err != nil {
+		g.log.Warn("machine not moved to its standby", "error", err)
+	}
+}
+
+// sayGoodbye ends a standby's part before it can take its primary for dead.
+func (g *guest) sayGoodbye(ctx context.Context) {
+	g.post(pair.StandbyDropped{Why: "the standby's daemon ends"})
+	select {
+	case <-g.ctx.Done():
+	case <-ctx.Done():
+	}
+}
+
+// farewell tells the primary that this standby leaves.
+func (s *standby) farewell(why string) {
+	_ = s.link.Send(replica.Header{Type: replica.TypeBye}, replica.Bye{Reason: why}.Append(nil)) // the end of the link says it too
+}

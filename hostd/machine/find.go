@@ -1,0 +1,102 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotRunning says that there is no QEMU of a machine.
+var ErrNotRunning = errors.New("no QEMU of the machine runs")
+
+// Find looks for the QEMU that an earlier daemon started with the same options
+// and left. taps are those that were made for it. It fails with ErrNotRunning
+// where there is none; Remove then still removes what is left of it. The
+// machine that it returns can be killed and removed; Connect it to use it.
+func Find(o Options, taps []string) (*Machine, error) {
+	m := &Machine{o: o, taps: taps, exited: make(chan struct{})}
+	pid, ok := listener(m.monitorSocket())
+	if !ok || pid <= 0 {
+		return m, ErrNotRunning
+	}
+	p, err := open(int(pid))
+	if err != nil {
+		return m, fmt.Errorf("find the QEMU of machine %s (process %d): %w", o.Spec.Name, pid, err)
+	}
+	if again, ok := listener(m.monitorSocket()); !ok || again != pid {
+		p.file.Close()
+		return m, ErrNotRunning
+	}
+	m.process = p
+	go func() { // waited for by Kill
+		m.ended(p.wait())
+		p.file.Close()
+	}()
+	return m, nil
+}
+
+// Release ends the daemon's part in a QEMU that was found, and lets it run on.
+func (m *Machine) Release() {
+	if m.monitor != nil {
+		m.monitor.Close()
+		m.monitor = nil
+	}
+	if p, ok := m.process.(*found); ok {
+		p.file.Close()
+	}
+}
+
+// Connect to the monitor of a QEMU that was found.
+func (m *Machine) Connect(ctx context.Context) error {
+	monitor, err := m.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the QEMU of machine %s (process %d): %w", m.o.Spec.Name, m.Pid(), err)
+	}
+	m.monitor = monitor
+	return nil
+}
+
+// found is a process that is nobody's child here.
+type found struct {
+	pid  int
+	file *os.File // a pidfd
+	raw  syscall.RawConn
+}
+
+func open(pid int) (*found, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &found{pid, file, raw}, nil
+}
+
+func (p *found) Pid() int { return p.pid }
+
+func (p *found) Kill() error {
+	var killed error
+	err := p.raw.Control(func(fd uintptr) { killed = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	if errors.Is(killed, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
+		return os.ErrProcessDone
+	}
+	return errors.Join(err, killed)
+}
+
+// wait until the process has ended: its descriptor becomes readable then.
+func (p *found) wait() error {
+	return p.raw.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
