@@ -18,6 +18,7 @@ type Config struct {
 	ControlSocket string        `yaml:"control-socket"`
 	Listen        string        `yaml:"listen"`
 	Peers         []Peer        `yaml:"peers"`
+	TLS           *TLSConfig    `yaml:"tls,omitempty"`
 	Arbiter       ArbiterConfig `yaml:"arbiter"`
 	Detection     Detection     `yaml:"detection"`
 	QEMU          QEMUConfig    `yaml:"qemu"`
@@ -25,21 +26,59 @@ type Config struct {
 	Log           LogConfig     `yaml:"log"`
 }
 
-// Peer is another host.
+// Peer is another host. A spare becomes the standby of a machine whose own
+// standby does not come back.
 type Peer struct {
 	Name    string `yaml:"name"`
 	Address string `yaml:"address"`
+	Spare   bool   `yaml:"spare,omitempty"`
 }
 
-// ArbiterConfig names the shared directory of the arbiter.
+// WitnessConfig is the witness's configuration file, field by field.
+type WitnessConfig struct {
+	Host     string        `yaml:"host"`
+	StateDir string        `yaml:"state-dir"`
+	RunDir   string        `yaml:"run-dir,omitempty"`
+	TLS      *TLSConfig    `yaml:"tls,omitempty"`
+	Arbiter  ArbiterConfig `yaml:"arbiter"`
+	Log      LogConfig     `yaml:"log"`
+}
+
+// TLSConfig names files: the authority's certificate, and a node's own
+// certificate and key.
+type TLSConfig struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// ArbiterConfig is one of two: a shared directory, or etcd inside the daemons.
 type ArbiterConfig struct {
-	Directory string `yaml:"directory"`
+	Directory string    `yaml:"directory,omitempty"`
+	Embedded  *Embedded `yaml:"embedded,omitempty"`
 }
 
-// Detection of a dead peer, as durations ("50ms").
+// Embedded etcd: where this node listens, which is nowhere if it is no member,
+// and the members.
+type Embedded struct {
+	Peer    string   `yaml:"peer,omitempty"`
+	Client  string   `yaml:"client,omitempty"`
+	Cluster []Member `yaml:"cluster"`
+}
+
+// Member of the arbiter's cluster.
+type Member struct {
+	Name   string `yaml:"name"`
+	Peer   string `yaml:"peer"`
+	Client string `yaml:"client"`
+}
+
+// Detection of a dead peer, and of a QEMU that does not answer, as durations
+// ("50ms"); empty is the daemon's default.
 type Detection struct {
 	Heartbeat string `yaml:"heartbeat"`
 	Limit     string `yaml:"limit"`
+	QEMU      string `yaml:"qemu,omitempty"`
 }
 
 // QEMUConfig says how machines are run.
@@ -55,6 +94,7 @@ type Limits struct {
 	HeldOutput  string `yaml:"held-output,omitempty"`
 	HeldInput   string `yaml:"held-input,omitempty"`
 	DeviceState string `yaml:"device-state,omitempty"`
+	InputLog    string `yaml:"input-log,omitempty"`
 }
 
 // LogConfig of the daemon.
@@ -70,29 +110,72 @@ func defaultConfig(l *Lab, h *Host) Config {
 		RunDir:        h.RunDir,
 		RAMDir:        h.RAMDir,
 		ControlSocket: filepath.Join(h.RunDir, "hostd.sock"),
-		Listen:        endpoint(h.Address),
-		Arbiter:       ArbiterConfig{Directory: l.ArbiterDir},
+		Listen:        endpoint(h.Address, ReplicaPort),
+		TLS:           l.tlsOf(h.Name),
+		Arbiter:       l.arbiterOf(h.Name),
 		Detection:     Detection{Heartbeat: "50ms", Limit: "500ms"},
 		QEMU:          QEMUConfig{Binary: l.options.QEMU, Accel: l.options.Accel},
 		Log:           LogConfig{Level: "debug", Format: "text"},
 	}
-	for i := range l.options.Hosts {
-		if name := string(rune('a' + i)); name != h.Name {
-			c.Peers = append(c.Peers, Peer{name, endpoint(linkAddress(i + 1))})
+	for number := 1; number <= l.options.Hosts; number++ {
+		if name := hostName(number); name != h.Name {
+			c.Peers = append(c.Peers, Peer{Name: name, Address: endpoint(linkAddress(number), ReplicaPort)})
 		}
 	}
 	return c
 }
 
-func endpoint(address string) string { return address + ":" + strconv.Itoa(ReplicaPort) }
+func defaultWitnessConfig(l *Lab, w *Witness) WitnessConfig {
+	return WitnessConfig{
+		Host:     w.Name,
+		StateDir: w.StateDir,
+		RunDir:   w.RunDir,
+		TLS:      l.tlsOf(w.Name),
+		Arbiter:  l.arbiterOf(w.Name),
+		Log:      LogConfig{Level: "debug", Format: "text"},
+	}
+}
 
-func (c Config) write(path string) error {
-	b, err := yaml.Marshal(c)
+// arbiterOf is the arbiter as one node sees it.
+func (l *Lab) arbiterOf(node string) ArbiterConfig {
+	if !l.options.etcd() {
+		return ArbiterConfig{Directory: l.ArbiterDir}
+	}
+	e := &Embedded{Cluster: l.members()}
+	for _, m := range e.Cluster {
+		if m.Name == node {
+			e.Peer, e.Client = m.Peer, m.Client
+		}
+	}
+	return ArbiterConfig{Embedded: e}
+}
+
+// members of the arbiter's cluster, the witness last. Their number is odd: of
+// an odd number of hosts the last one only asks the others.
+func (l *Lab) members() (members []Member) {
+	if l.options.ArbiterMembers == MembersAll {
+		even := l.options.Hosts &^ 1
+		for number := 1; number <= even; number++ {
+			members = append(members, member(hostName(number), number))
+		}
+	}
+	return append(members, member(witnessName, witnessNumber))
+}
+
+func member(name string, number int) Member {
+	address := arbiterAddress(number)
+	return Member{name, endpoint(address, ArbiterPeerPort), endpoint(address, ArbiterClientPort)}
+}
+
+func endpoint(address string, port int) string { return address + ":" + strconv.Itoa(port) }
+
+func writeConfig(path, host string, config any) error {
+	b, err := yaml.Marshal(config)
 	if err == nil {
 		err = os.WriteFile(path, b, 0o644)
 	}
 	if err != nil {
-		return fmt.Errorf("write the configuration of host %s: %w", c.Host, err)
+		return fmt.Errorf("write the configuration of host %s: %w", host, err)
 	}
 	return nil
 }

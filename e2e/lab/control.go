@@ -57,10 +57,10 @@ func (h *Host) attach(ctx context.Context) error {
 func (h *Host) detach() { h.replace(nil) }
 
 func (h *Host) replace(s *session) {
-	h.mu.Lock()
+	h.sessionMu.Lock()
 	old := h.session
 	h.session = s
-	h.mu.Unlock()
+	h.sessionMu.Unlock()
 	if old != nil {
 		old.cancel()
 		old.conn.Close()
@@ -70,8 +70,8 @@ func (h *Host) replace(s *session) {
 
 // API is the client of the daemon's control API.
 func (h *Host) API() (control.HostdClient, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.sessionMu.Lock()
+	defer h.sessionMu.Unlock()
 	if h.session == nil {
 		return nil, fmt.Errorf("hostd on host %s has not been started", h.Name)
 	}

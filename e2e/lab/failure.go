@@ -38,7 +38,7 @@ func (f *Failure) Error() string {
 }
 
 // explain adds the ends of the host's logs to an error; nil stays nil.
-func (h *Host) explain(err error) error {
+func (n *Node) explain(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -46,25 +46,36 @@ func (h *Host) explain(err error) error {
 	if errors.As(err, &already) {
 		return err
 	}
-	return &Failure{Err: err, Host: h.Name, Tails: h.tails()}
+	return &Failure{Err: err, Host: n.Name, Tails: n.tails()}
 }
 
-// Explain adds the ends of all hosts' logs to an error, for reports; nil stays
+// Explain adds the ends of the logs of all hosts and the witness to an error, for reports; nil stays
 // nil.
 func (l *Lab) Explain(err error) error {
 	if err == nil {
 		return nil
 	}
 	errs := []error{err}
-	for _, h := range l.Hosts {
-		errs = append(errs, &Failure{Err: errors.New("host " + h.Name), Host: h.Name, Tails: h.tails()})
+	for _, n := range l.nodes() {
+		errs = append(errs, &Failure{Err: errors.New("host " + n.Name), Host: n.Name, Tails: n.tails()})
 	}
 	return errors.Join(errs...)
 }
 
-func (h *Host) tails() map[string]string {
+// nodes are all hosts and the witness.
+func (l *Lab) nodes() (nodes []*Node) {
+	for _, h := range l.Hosts {
+		nodes = append(nodes, &h.Node)
+	}
+	if l.Witness != nil {
+		nodes = append(nodes, &l.Witness.Node)
+	}
+	return nodes
+}
+
+func (n *Node) tails() map[string]string {
 	tails := map[string]string{}
-	for _, pattern := range []string{h.LogFile(), filepath.Join(h.StateDir, "*.log"), filepath.Join(h.StateDir, "*.console")} {
+	for _, pattern := range []string{n.LogFile(), filepath.Join(n.StateDir, "*.log"), filepath.Join(n.StateDir, "*.console")} {
 		paths, _ := filepath.Glob(pattern) // the pattern is well-formed
 		for _, path := range paths {
 			if text := tail(path); text != "" {

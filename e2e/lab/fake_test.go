@@ -16,19 +16,31 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
-// playDaemon stands in for hostd: it reads the configuration, runs a QEMU if
-// told so, and passes through the steps of checkpoints.
+// playDaemon stands in for hostd: it reads the configuration, runs a QEMU and
+// a supervisor if told so, and passes through the steps of checkpoints.
 func playDaemon() {
-	args := strings.Join(os.Args[1:], " ")
-	path, ok := strings.CutPrefix(args, "serve --config ")
-	if !ok {
-		fail(fmt.Errorf("arguments %q", args))
+	verb, args, _ := strings.Cut(strings.Join(os.Args[1:], " "), " ")
+	path, ok := strings.CutPrefix(args, "--config ")
+	switch {
+	case ok && verb == "serve":
+		playHost(path)
+	case ok && verb == "witness":
+		playWitness(path)
+	default:
+		fail(fmt.Errorf("arguments %q", os.Args[1:]))
 	}
+}
+
+func load(path string, config any) {
 	b, err := os.ReadFile(path)
 	fail(err)
+	fail(yaml.UnmarshalWithOptions(b, config, yaml.Strict()))
+}
+
+func playHost(path string) {
 	var c Config
-	fail(yaml.UnmarshalWithOptions(b, &c, yaml.Strict()))
-	_, err = net.Listen("tcp", c.Listen) // works in the right namespace only
+	load(path, &c)
+	_, err := net.Listen("tcp", c.Listen) // works in the right namespace only
 	fail(err)
 	if os.Getenv("FAKE_END") != "" {
 		fail(errors.New("no arbiter, no life"))
@@ -37,10 +49,55 @@ func playDaemon() {
 	if machine := os.Getenv("FAKE_MACHINE"); machine != "" {
 		fail(startQEMU(machine))
 	}
+	if os.Getenv("FAKE_SUPERVISOR") != "" {
+		fail(startSupervisor())
+	}
 	if socket := os.Getenv("STILLPOINT_FAULT_SOCKET"); socket != "" {
 		go playSteps(socket)
 	}
+	if e := c.Arbiter.Embedded; e != nil {
+		playMember(e)
+	}
 	serveFake(c)
+}
+
+func playWitness(path string) {
+	var c WitnessConfig
+	load(path, &c)
+	fmt.Println("fake witness", c.Host)
+	playMember(c.Arbiter.Embedded)
+	waitForever()
+}
+
+// playMember waits until more than half of the arbiter's members listen.
+func playMember(e *Embedded) {
+	if e.Peer != "" {
+		listener, err := net.Listen("tcp", e.Peer)
+		fail(err)
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				fail(err)
+				conn.Close()
+			}
+		}()
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for reached(e.Cluster) <= len(e.Cluster)/2 {
+		<-tick.C
+	}
+}
+
+func reached(members []Member) (n int) {
+	for _, m := range members {
+		conn, err := net.DialTimeout("tcp", m.Peer, 100*time.Millisecond)
+		if err == nil {
+			conn.Close()
+			n++
+		}
+	}
+	return n
 }
 
 func playSteps(socket string) {
@@ -60,9 +117,11 @@ func playSteps(socket string) {
 func playMaker() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	l, err := New(ctx, Options{ID: "orphan", Dir: os.Getenv("MAKER_DIR"), HostdBinary: os.Args[0], Hosts: 1})
+	l, err := New(ctx, Options{ID: "orphan", Dir: os.Getenv("MAKER_DIR"), HostdBinary: os.Args[0], Hosts: 1,
+		Arbiter: ArbiterEtcd, StateSize: testStateSize})
 	fail(err)
-	fail(l.Hosts[0].Start(ctx, role+"=daemon", "FAKE_MACHINE=nat"))
+	fail(l.Start(ctx, role+"=daemon", "FAKE_MACHINE=nat", "FAKE_SUPERVISOR=1"))
+	fail(l.Hosts[0].StopQEMU("nat")) // what is frozen must go, too
 	fmt.Println(l.Name)
 	waitForever()
 }

@@ -23,7 +23,6 @@ import (
 // any other, in answer.
 type Faults struct {
 	path     string
-	ops      []string
 	listener net.Listener
 	hits     chan *Hit
 	done     chan struct{}
@@ -31,6 +30,7 @@ type Faults struct {
 	close    func() error
 
 	mu    sync.Mutex
+	ops   []string
 	conns map[net.Conn]struct{}
 }
 
@@ -71,8 +71,17 @@ func (h *Host) Faults(ops ...string) (*Faults, error) {
 	return f, nil
 }
 
+// Arm changes the steps, from the daemon's next start with Env on.
+func (f *Faults) Arm(ops ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ops = ops
+}
+
 // Env is what the daemon's environment needs.
 func (f *Faults) Env() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return []string{
 		"STILLPOINT_FAULT_SOCKET=" + f.path,
 		"STILLPOINT_FAULT_OPS=" + strings.Join(f.ops, ","),

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,6 +25,21 @@ const (
 	NATOutside    = "10.2.0.1"
 	NATInsideMAC  = "52:54:00:5e:00:01"
 	NATOutsideMAC = "52:54:00:5e:00:02"
+)
+
+// Values of Options.Arbiter and Options.ArbiterMembers.
+const (
+	ArbiterDirectory = "directory"
+	ArbiterEtcd      = "etcd"
+
+	MembersAll     = "all"
+	MembersWitness = "witness"
+)
+
+// TCP ports of the arbiter's members.
+const (
+	ArbiterPeerPort   = 7601
+	ArbiterClientPort = 7602
 )
 
 // Options of a Lab. The zero value makes two hosts that cannot run daemons.
@@ -41,7 +58,19 @@ type Options struct {
 	// HostdBinary is the daemon to run; QEMU the program that it runs for
 	// each machine; Accel auto, kvm or tcg (default auto).
 	HostdBinary, QEMU, Accel string
-	Log                      hclog.Logger
+	// Arbiter is what decides who speaks: ArbiterDirectory, a directory that
+	// all hosts see (default), or ArbiterEtcd inside the daemons, with a
+	// witness and a network of its own.
+	Arbiter string
+	// ArbiterMembers of an etcd: MembersAll, the hosts and the witness
+	// (default), or MembersWitness alone. Their number is odd, so that of an
+	// odd number of hosts the last one is no member.
+	ArbiterMembers string
+	// StateSize in bytes gives each host's StateDir a file system of that
+	// size, in memory; see Host.FillState. KeepFiles does not keep it, and an
+	// etcd member fills some 130 MB of it at once. Zero: no such file system.
+	StateSize int64
+	Log       hclog.Logger
 }
 
 // Lab is a running world. Its methods may be called concurrently.
@@ -54,15 +83,20 @@ type Lab struct {
 	// Net holds the bridges, Client and Server the ends of the traffic.
 	Net, Client, Server *Space
 	Hosts               []*Host
+	// Witness is nil without etcd.
+	Witness *Witness
 	// Link joins the hosts; Inside and Outside join them with the client and
 	// the server.
 	Link, Inside, Outside *Segment
+	// Arbiter joins the hosts and the witness; nil without etcd.
+	Arbiter *Segment
 	// Wire sees every frame at the hosts' uplinks.
 	Wire *Observer
 
 	options Options
 	log     hclog.Logger
 	record  *record
+	tls     bool // there are certificates
 	cleanup cleanup
 	closing sync.Mutex
 }
@@ -106,8 +140,23 @@ func (o *Options) complete() error {
 	if o.Hosts < 1 || o.Hosts > 9 {
 		return fmt.Errorf("make a lab: %d hosts: want 1 to 9", o.Hosts)
 	}
+	if o.StateSize < 0 {
+		return fmt.Errorf("make a lab: StateSize %d: want bytes, or 0", o.StateSize)
+	}
+	return o.checkArbiter()
+}
+
+func (o *Options) checkArbiter() error {
+	if a := o.Arbiter; a != ArbiterDirectory && a != ArbiterEtcd {
+		return fmt.Errorf("make a lab: Arbiter %q: want %s or %s", a, ArbiterDirectory, ArbiterEtcd)
+	}
+	if m := o.ArbiterMembers; m != MembersAll && m != MembersWitness {
+		return fmt.Errorf("make a lab: ArbiterMembers %q: want %s or %s", m, MembersAll, MembersWitness)
+	}
 	return nil
 }
+
+func (o *Options) etcd() bool { return o.Arbiter == ArbiterEtcd }
 
 func (o *Options) defaults() (err error) {
 	if o.ID == "" {
@@ -121,9 +170,9 @@ func (o *Options) defaults() (err error) {
 	if o.Dir == "" {
 		o.Dir = os.TempDir()
 	}
-	if o.Accel == "" {
-		o.Accel = "auto"
-	}
+	o.Accel = cmp.Or(o.Accel, "auto")
+	o.Arbiter = cmp.Or(o.Arbiter, ArbiterDirectory)
+	o.ArbiterMembers = cmp.Or(o.ArbiterMembers, MembersAll)
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
 	}
@@ -140,6 +189,9 @@ func (o *Options) defaults() (err error) {
 
 func (l *Lab) make(ctx context.Context) error {
 	if err := l.makeDirectories(); err != nil {
+		return err
+	}
+	if err := l.makeTLS(); err != nil {
 		return err
 	}
 	if err := l.makeSpaces(ctx); err != nil {
@@ -194,14 +246,43 @@ func (l *Lab) Host(name string) *Host {
 	return nil
 }
 
-// Start the daemons of all hosts.
-func (l *Lab) Start(ctx context.Context) error {
-	for _, h := range l.Hosts {
-		if err := h.Start(ctx); err != nil {
-			return err
-		}
+// Start the daemons of all hosts and the witness, all at once: with etcd none
+// answers before enough of them run. NAME=VALUE are added to the environment
+// of all.
+func (l *Lab) Start(ctx context.Context, env ...string) error {
+	return l.StartWith(ctx, nil, env...)
+}
+
+// StartWith is Start with more NAME=VALUE for some nodes, by their name. It
+// returns the first error, and gives up on the others.
+func (l *Lab) StartWith(ctx context.Context, own map[string][]string, env ...string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var first error
+	var once sync.Once
+	var all sync.WaitGroup
+	for name, start := range l.starts() {
+		all.Go(func() {
+			if err := start(ctx, slices.Concat(env, own[name])...); err != nil {
+				once.Do(func() { first = err })
+				cancel()
+			}
+		})
 	}
-	return nil
+	all.Wait()
+	return first
+}
+
+// starts are the ways to start each node, by its name.
+func (l *Lab) starts() map[string]func(context.Context, ...string) error {
+	starts := map[string]func(context.Context, ...string) error{}
+	for _, h := range l.Hosts {
+		starts[h.Name] = h.Start
+	}
+	if l.Witness != nil {
+		starts[l.Witness.Name] = l.Witness.Start
+	}
+	return starts
 }
 
 // Close removes everything that the lab made and kills everything that runs

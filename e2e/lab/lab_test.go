@@ -135,7 +135,8 @@ func TestOptions(t *testing.T) {
 	if err := Available(); err != nil {
 		t.Skipf("no lab here: %v", err)
 	}
-	for _, o := range []Options{{ID: "Upper"}, {ID: "a/b"}, {ID: "0123456789abc"}, {Hosts: 10}, {Hosts: -1}} {
+	for _, o := range []Options{{ID: "Upper"}, {ID: "a/b"}, {ID: "0123456789abc"}, {Hosts: 10}, {Hosts: -1},
+		{Arbiter: "oracle"}, {ArbiterMembers: "some"}, {StateSize: -1}} {
 		if l, err := New(testContext(t), o); err == nil {
 			t.Errorf("%+v was accepted", o)
 			l.Close()

@@ -52,18 +52,39 @@ func TestPlainMachine(t *testing.T) {
 }
 
 func TestConfigIsTheDaemons(t *testing.T) {
-	l := newLab(t, Options{})
-	for _, h := range l.Hosts {
-		path := filepath.Join(h.Dir, "hostd.yaml")
-		if err := h.Config.write(path); err != nil {
-			t.Fatal(err)
+	for _, o := range []Options{
+		{},
+		{Arbiter: ArbiterEtcd, Hosts: 1},
+		{Arbiter: ArbiterEtcd},
+		{Arbiter: ArbiterEtcd, Hosts: 3},
+		{Arbiter: ArbiterEtcd, ArbiterMembers: MembersWitness},
+	} {
+		l := newLab(t, o)
+		for _, h := range l.Hosts {
+			c := loaded(t, &h.Node, h.Config, config.Load)
+			if c.Host != h.Name || c.ControlSocket != h.Socket() || len(c.Peers) != len(l.Hosts)-1 || c.Limits != config.Default().Limits {
+				t.Errorf("the daemon reads %+v", c)
+			}
 		}
-		c, err := config.Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Host != h.Name || c.ControlSocket != h.Socket() || len(c.Peers) != 1 || c.Limits != config.Default().Limits {
-			t.Errorf("the daemon reads %+v", c)
+		if w := l.Witness; w != nil {
+			c := loaded(t, &w.Node, w.Config, config.LoadWitness)
+			if c.Host != w.Name || c.RunDir != w.RunDir || !c.Member() {
+				t.Errorf("the witness reads %+v", c)
+			}
 		}
 	}
+}
+
+// loaded is a configuration as the daemon reads it.
+func loaded(t *testing.T, n *Node, written any, load func(string) (config.Config, error)) config.Config {
+	t.Helper()
+	path := filepath.Join(n.Dir, "hostd.yaml")
+	if err := writeConfig(path, n.Name, written); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

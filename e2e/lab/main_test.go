@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "daemon":
 		playDaemon()
-	case "qemu":
+	case "qemu", "supervisor":
 		waitForever()
 	case "maker":
 		playMaker()
@@ -35,8 +35,15 @@ func waitForever() {
 
 // startQEMU starts what lab takes for a machine: it outlives the daemon.
 func startQEMU(machine string) error {
-	cmd := exec.Command(os.Args[0], "-name", machine+",process=x")
-	cmd.Env = append(os.Environ(), role+"=qemu")
+	return startDetached("qemu", "-name", machine+",process=x")
+}
+
+// startSupervisor starts what lab takes for the supervisor.
+func startSupervisor() error { return startDetached("supervisor", "supervise") }
+
+func startDetached(as string, args ...string) error {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), role+"="+as)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd.Start()
 }

@@ -60,12 +60,13 @@ type Count struct {
 type Observer struct {
 	sniffers []*sniffer
 
-	mu       sync.Mutex
-	frames   []Frame // a ring once it is full
-	next     int     // the oldest of a full ring
-	arena    []byte  // for the heads of new frames
-	counts   map[Voice]*Count
-	watchers map[*watcher]struct{}
+	mu        sync.Mutex
+	frames    []Frame   // a ring once it is full
+	next      int       // the oldest of a full ring
+	forgotten time.Time // of the latest frame that the ring lost
+	arena     []byte    // for the heads of new frames
+	counts    map[Voice]*Count
+	watchers  map[*watcher]struct{}
 }
 
 type watcher struct {
@@ -116,6 +117,9 @@ func (o *Observer) slot() *Frame {
 	}
 	slot := &o.frames[o.next]
 	o.next = (o.next + 1) % observedFrames
+	if slot.Time.After(o.forgotten) {
+		o.forgotten = slot.Time
+	}
 	return slot
 }
 
@@ -247,7 +251,7 @@ func (o *Observer) Missed() (uint64, error) {
 func (o *Observer) Reset() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.frames, o.next, o.arena = nil, 0, nil
+	o.frames, o.next, o.arena, o.forgotten = nil, 0, nil, time.Time{}
 	o.counts = map[Voice]*Count{}
 }
 

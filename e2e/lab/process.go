@@ -28,8 +28,7 @@ func FindProcess(pid int) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	// The command in parentheses may itself hold spaces and parentheses.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	fields := statFields(b)
 	const state, started = 0, 19 // fields 3 and 22
 	if len(fields) <= started {
 		return Process{}, fmt.Errorf("process %d: short stat %q", pid, b)
@@ -42,6 +41,21 @@ func FindProcess(pid int) (Process, error) {
 		return Process{}, fmt.Errorf("process %d: start time: %w", pid, err)
 	}
 	return Process{pid, ticks}, nil
+}
+
+// statFields are the fields of proc_pid_stat(5) from the third on: the command
+// before them, in parentheses, may itself hold spaces and parentheses.
+func statFields(stat []byte) []string {
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+// commandLine is that of a process; none if it has ended.
+func commandLine(pid int) []string {
+	b, err := os.ReadFile(procPath(pid, "cmdline"))
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
 // Alive reports whether this very process still runs.

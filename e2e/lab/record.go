@@ -7,9 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // recordsDir holds one directory for each lab that exists: what it would take
@@ -22,7 +25,7 @@ const recordsDir = "/run/stillpoint-lab"
 const marker = "STILLPOINT_LAB"
 
 // record is the directory of one lab below recordsDir. Files in it: owner and
-// processes ("pid start-time" a line), directories (a path a line).
+// processes ("pid start-time" a line), directories and mounts (a path a line).
 type record struct {
 	name string
 	mu   sync.Mutex
@@ -71,6 +74,41 @@ func (r *record) directory(path string) error {
 		return err
 	}
 	return os.MkdirAll(path, 0o755)
+}
+
+// mount puts an empty file system of some bytes, in memory, on a directory
+// within the lab's, until the lab goes. The mount is made in the namespace of
+// this process and passes on to others as the file system around it does, so
+// that removing it passes on, too.
+func (r *record) mount(path string, size int64) error {
+	if err := r.add("mounts", path); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("size=%d,mode=0755", size)
+	if err := unix.Mount("stillpoint-lab", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		return fmt.Errorf("mount a file system of %d bytes on %s: %w", size, path, err)
+	}
+	return nil
+}
+
+// unmount takes away what mount made. It does not wait for those who still
+// hold files there.
+func (r *record) unmount() error {
+	paths, err := r.lines("mounts")
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		// A relative or torn path is not ours.
+		if !filepath.IsAbs(path) || !slices.Contains(strings.Split(path, "/"), r.name) {
+			continue
+		}
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: not mounted
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 func (r *record) lines(file string) ([]string, error) {
@@ -135,8 +173,11 @@ func (r *record) running(spaces []inode) ([]Process, error) {
 	return alive, nil
 }
 
-// remove the directories of the lab, the record itself last.
+// remove the mounts and directories of the lab, the record itself last.
 func (r *record) remove() error {
+	if err := r.unmount(); err != nil {
+		return err
+	}
 	dirs, err := r.lines("directories")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,10 +17,9 @@ const (
 	relayBuffer = 16 << 20 // of each socket
 )
 
-// relay replaces a bridge by a hub that delivers each frame a constant time
-// after it came. It needs no queueing discipline that a kernel may lack.
+// relay replaces a bridge by a hub that delivers each frame as a Shape says.
+// It needs no queueing discipline that a kernel may lack.
 type relay struct {
-	delay   time.Duration
 	ports   map[string]*relayPort
 	stopped chan struct{}
 	owned   sync.WaitGroup
@@ -29,17 +29,12 @@ type relayPort struct {
 	name    string
 	socket  *packetSocket
 	plugged atomic.Bool
-	onWay   chan delayed
-	bytes   atomic.Int64
+	shaper  *shaper // the receiving goroutine's
+	onWay   *onWay
 }
 
-type delayed struct {
-	due   time.Time
-	frame []byte // with its virtio header
-}
-
-func startRelay(s *Space, ports []string, d time.Duration) (*relay, error) {
-	r := &relay{delay: d, ports: map[string]*relayPort{}, stopped: make(chan struct{})}
+func startRelay(s *Space, ports []string, shape Shape) (*relay, error) {
+	r := &relay{ports: map[string]*relayPort{}, stopped: make(chan struct{})}
 	for _, name := range ports {
 		// With virtio headers, segments pass whole and unfinished checksums
 		// as they are.
@@ -50,7 +45,7 @@ func startRelay(s *Space, ports []string, d time.Duration) (*relay, error) {
 			r.close()
 			return nil, fmt.Errorf("start relay: %w", err)
 		}
-		p := &relayPort{name: name, socket: socket, onWay: make(chan delayed, relayFrames)}
+		p := &relayPort{name: name, socket: socket, shaper: newShaper(shape, name), onWay: newOnWay()}
 		p.plugged.Store(true)
 		r.ports[name] = p
 	}
@@ -78,27 +73,28 @@ func (r *relay) receive(p *relayPort) {
 			// Anything else (ENETDOWN, a frame with strange offloads) costs
 			// this frame only; close() ends the loop.
 			if err == nil && p.plugged.Load() {
-				r.accept(p, buf[:n])
+				p.accept(buf[:n])
 			}
-			select {
-			case <-r.stopped:
+			if r.ended() {
 				return true
-			default:
 			}
 		}
 	})
 }
 
-func (r *relay) accept(p *relayPort, frame []byte) {
-	size := int64(len(frame))
-	if p.bytes.Load()+size > relayBytes {
-		return
-	}
-	d := delayed{time.Now().Add(r.delay), append([]byte(nil), frame...)}
+func (r *relay) ended() bool {
 	select {
-	case p.onWay <- d:
-		p.bytes.Add(size)
+	case <-r.stopped:
+		return true
 	default:
+		return false
+	}
+}
+
+func (p *relayPort) accept(frame []byte) {
+	due, lost := p.shaper.frame(time.Now())
+	if !lost {
+		p.onWay.put(due, bytes.Clone(frame))
 	}
 }
 
@@ -106,18 +102,19 @@ func (r *relay) deliver(p *relayPort) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		frame, wait := p.onWay.take(time.Now())
+		if frame != nil {
+			r.flood(p, frame)
+			if !r.ended() {
+				continue
+			}
+		}
+		timer.Reset(wait)
 		select {
 		case <-r.stopped:
 			return
-		case d := <-p.onWay:
-			p.bytes.Add(-int64(len(d.frame)))
-			timer.Reset(time.Until(d.due))
-			select {
-			case <-r.stopped:
-				return
-			case <-timer.C:
-			}
-			r.flood(p, d.frame)
+		case <-p.onWay.earlier:
+		case <-timer.C:
 		}
 	}
 }

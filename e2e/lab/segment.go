@@ -83,7 +83,7 @@ func (s *Segment) plug(owner string, space *Space, far, cidr string) (*Cable, er
 // Cut unplugs every cable: frames vanish, and no interface notices.
 func (s *Segment) Cut() error { return s.each((*Cable).Unplug) }
 
-// Restore undoes Cut, Delay, Rate, and Down and Unplug of all cables.
+// Restore undoes Cut, Shape, Rate, and Down and Unplug of all cables.
 func (s *Segment) Restore() error {
 	if err := s.Delay(0); err != nil {
 		return err
@@ -98,9 +98,17 @@ func (s *Segment) Rate(bytesPerSecond uint64) error {
 }
 
 // Delay makes every frame between the cables of the segment arrive later by d
-// in each direction. Zero means at once.
-func (s *Segment) Delay(d time.Duration) error {
-	if err := s.stopRelay(); err != nil || d == 0 {
+// in each direction, and is a Shape with that alone. Zero means at once.
+func (s *Segment) Delay(d time.Duration) error { return s.Shape(Shape{Delay: d}) }
+
+// Shape makes what passes between the cables of the segment late, lost or out
+// of order. It replaces what was said before, and loses what is on its way.
+// The zero Shape lets everything pass at once.
+func (s *Segment) Shape(shape Shape) error {
+	if err := shape.check(); err != nil {
+		return fmt.Errorf("shape segment %s: %w", s.Name, err)
+	}
+	if err := s.stopRelay(); err != nil || shape.none() {
 		return err
 	}
 	s.mu.Lock()
@@ -110,7 +118,7 @@ func (s *Segment) Delay(d time.Duration) error {
 			return err
 		}
 	}
-	r, err := startRelay(s.space, s.ports(), d)
+	r, err := startRelay(s.space, s.ports(), shape)
 	if err != nil {
 		return errors.Join(err, s.attachPlugged())
 	}

@@ -15,7 +15,7 @@ import (
 var nameForm = regexp.MustCompile(`^sp-([0-9]+)-[a-z0-9]+$`)
 
 // Sweep removes what labs left behind whose makers have ended: processes,
-// namespaces, directories. It returns the names of the labs removed. Labs of
+// namespaces, mounts, directories. It returns the names of the labs removed. Labs of
 // living makers are left alone.
 func Sweep() ([]string, error) {
 	entries, err := os.ReadDir(recordsDir)

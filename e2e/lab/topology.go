@@ -14,6 +14,7 @@ const (
 	UplinkIn  = "up-in"
 	UplinkOut = "up-out"
 	linkName  = "link"
+	arbName   = "arb"
 	endName   = "eth0"
 )
 
@@ -27,22 +28,43 @@ func (l *Lab) makeSpaces(ctx context.Context) (err error) {
 	if l.Server, err = l.space("srv"); err != nil {
 		return err
 	}
-	for i := range l.options.Hosts {
+	for number := 1; number <= l.options.Hosts; number++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		name := string(rune('a' + i))
-		space, err := l.space("host" + name)
-		if err != nil {
+		if err := l.makeHost(number); err != nil {
 			return err
 		}
-		h, err := newHost(l, name, space, i+1)
-		if err != nil {
-			return err
-		}
-		l.Hosts = append(l.Hosts, h)
-		l.cleanup.push("end host "+name, h.end)
 	}
+	if l.options.etcd() {
+		return l.makeWitness()
+	}
+	return nil
+}
+
+func (l *Lab) makeHost(number int) error {
+	space, err := l.space("host" + hostName(number))
+	if err != nil {
+		return err
+	}
+	h, err := newHost(l, number, space)
+	if err != nil {
+		return err
+	}
+	l.Hosts = append(l.Hosts, h)
+	l.cleanup.push("end host "+h.Name, h.end)
+	return nil
+}
+
+func (l *Lab) makeWitness() error {
+	space, err := l.space("host" + witnessName)
+	if err != nil {
+		return err
+	}
+	if l.Witness, err = newWitness(l, space); err != nil {
+		return err
+	}
+	l.cleanup.push("end the witness", l.Witness.end)
 	return nil
 }
 
@@ -57,16 +79,9 @@ func (l *Lab) space(suffix string) (*Space, error) {
 
 // connect lays the wires and waits until frames can pass.
 func (l *Lab) connect(ctx context.Context) (err error) {
-	if l.Inside, err = newSegment(l.Net, "in"); err != nil {
+	if err := l.makeSegments(); err != nil {
 		return err
 	}
-	if l.Outside, err = newSegment(l.Net, "out"); err != nil {
-		return err
-	}
-	if l.Link, err = newSegment(l.Net, "link"); err != nil {
-		return err
-	}
-	l.cleanup.push("restore the wires between the hosts", l.Link.stopRelay)
 	if err := l.connectEnds(); err != nil {
 		return err
 	}
@@ -75,7 +90,37 @@ func (l *Lab) connect(ctx context.Context) (err error) {
 			return fmt.Errorf("connect host %s: %w", h.Name, err)
 		}
 	}
+	if l.Witness != nil {
+		if err := l.connectWitness(l.Witness); err != nil {
+			return fmt.Errorf("connect the witness: %w", err)
+		}
+	}
 	return l.awaitCarrier(ctx)
+}
+
+func (l *Lab) makeSegments() (err error) {
+	if l.Inside, err = l.segment("in"); err != nil {
+		return err
+	}
+	if l.Outside, err = l.segment("out"); err != nil {
+		return err
+	}
+	if l.Link, err = l.segment("link"); err != nil {
+		return err
+	}
+	if l.options.etcd() {
+		l.Arbiter, err = l.segment("arb")
+	}
+	return err
+}
+
+func (l *Lab) segment(name string) (*Segment, error) {
+	s, err := newSegment(l.Net, name)
+	if err != nil {
+		return nil, err
+	}
+	l.cleanup.push("restore the wires of segment "+name, s.stopRelay)
+	return s, nil
 }
 
 func (l *Lab) connectEnds() error {
@@ -105,9 +150,31 @@ func (l *Lab) connectHost(h *Host) (err error) {
 			return fmt.Errorf("set %s promiscuous: %w", uplink, err)
 		}
 	}
-	h.Link, err = l.Link.plug(h.Name, h.Space, linkName, h.Address+"/24")
+	if h.Link, err = l.Link.plug(h.Name, h.Space, linkName, h.Address+"/24"); err != nil {
+		return err
+	}
+	h.cables = []*Cable{h.Link, h.In, h.Out}
+	if l.Arbiter == nil {
+		return nil
+	}
+	if h.Arb, err = l.plugArbiter(&h.Node, h.number); err != nil {
+		return err
+	}
+	h.cables = append(h.cables, h.Arb)
+	return nil
+}
+
+func (l *Lab) connectWitness(w *Witness) (err error) {
+	w.Arb, err = l.plugArbiter(&w.Node, witnessNumber)
+	w.cables = []*Cable{w.Arb}
 	return err
 }
+
+func (l *Lab) plugArbiter(n *Node, number int) (*Cable, error) {
+	return l.Arbiter.plug(n.Name, n.Space, arbName, arbiterAddress(number)+"/24")
+}
+
+func arbiterAddress(number int) string { return fmt.Sprintf("10.98.0.%d", number) }
 
 // awaitCarrier waits until every port of every bridge forwards.
 func (l *Lab) awaitCarrier(ctx context.Context) error {

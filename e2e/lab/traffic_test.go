@@ -7,8 +7,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // call sends datagrams from one space to an address until an echo comes.
@@ -107,18 +105,18 @@ func transfer(t *testing.T, a, b *Host, amount int) time.Duration {
 	return time.Since(start)
 }
 
-// sendFrame sends one frame from an interface inside a space.
-func sendFrame(t *testing.T, s *Space, ifname string, frame []byte) {
+// sendFrame sends frames from an interface inside a space.
+func sendFrame(t *testing.T, s *Space, ifname string, frames ...[]byte) {
 	t.Helper()
 	p, err := openPacket(s, ifname, 1<<16)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.file.Close()
-	var n int
-	control := p.raw.Control(func(fd uintptr) { n, err = unix.Write(int(fd), frame) })
-	if err := errors.Join(control, err); err != nil || n != len(frame) {
-		t.Fatalf("send: %d, %v", n, err)
+	for _, frame := range frames {
+		if n, err := p.file.Write(frame); err != nil || n != len(frame) {
+			t.Fatalf("send: %d, %v", n, err)
+		}
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package scene sets the lab's stage: two hosts with their daemons, the NAT
-// guest on host A, traffic through it. Demo, tests and benchmarks play on it.
+// Package scene sets the lab's stage: hosts with their daemons, the NAT guest
+// on host A, traffic through it. Demo, tests and benchmarks play on it.
 package scene
 
 import (
@@ -31,7 +31,12 @@ type Options struct {
 	Faults bool
 	// Accel is kvm, tcg or auto (default): what a probe finds.
 	Accel string
-	// Configure changes the daemons' configuration before they start.
+	// Hosts is their number: 2 (default), or 3 with a spare.
+	Hosts int
+	// Arbiter, ArbiterMembers and StateSize are as in lab.Options.
+	Arbiter, ArbiterMembers string
+	StateSize               int64
+	// Configure changes the hosts' configuration before they start.
 	Configure func(*lab.Config)
 	// Files is where logs go; default: the directory for temporary files.
 	Files string
@@ -40,12 +45,15 @@ type Options struct {
 // Scene is a lab with daemons.
 type Scene struct {
 	*lab.Lab
-	A, B   *lab.Host
+	A, B *lab.Host
+	// C is the spare, nil where there are two hosts.
+	C      *lab.Host
 	Images lab.Images
 	Accel  accel.Result
 }
 
-// New removes what dead labs left, makes a lab and starts its daemons.
+// New removes what dead labs left and makes a lab. Its daemons do not run yet:
+// see Start and StartWith, which run all of them and the witness at once.
 func New(ctx context.Context, o Options) (*Scene, error) {
 	if _, err := lab.Sweep(); err != nil {
 		return nil, fmt.Errorf("remove what an earlier lab left: %w", err)
@@ -61,17 +69,26 @@ func New(ctx context.Context, o Options) (*Scene, error) {
 		binary = absolute(o.Build, "bin/hostd-faults")
 	}
 	var err error
-	s.Lab, err = lab.New(ctx, lab.Options{HostdBinary: binary, QEMU: qemu, Accel: s.Accel.Accel, Dir: o.Files})
+	s.Lab, err = lab.New(ctx, lab.Options{HostdBinary: binary, QEMU: qemu, Accel: s.Accel.Accel, Dir: o.Files,
+		Hosts: o.Hosts, Arbiter: o.Arbiter, ArbiterMembers: o.ArbiterMembers, StateSize: o.StateSize})
 	if err != nil {
 		return nil, err
 	}
-	s.A, s.B = s.Host("a"), s.Host("b")
-	if o.Configure != nil {
-		for _, h := range s.Hosts {
+	s.A, s.B, s.C = s.Host("a"), s.Host("b"), s.Host("c")
+	for _, h := range s.Hosts {
+		spare(&h.Config)
+		if o.Configure != nil {
 			o.Configure(&h.Config)
 		}
 	}
 	return s, nil
+}
+
+// spare makes host C one, where there is a C.
+func spare(c *lab.Config) {
+	for i := range c.Peers {
+		c.Peers[i].Spare = c.Peers[i].Name == "c"
+	}
 }
 
 func absolute(build, name string) string {
