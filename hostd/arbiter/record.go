@@ -4,7 +4,8 @@
 //
 // Directory keeps the records as files in a directory that the hosts share.
 // Its file system must have atomic link(2) and honour fsync for all hosts; NFS
-// does, if it is mounted hard.
+// does, if it is mounted hard. Etcd keeps them in an etcd cluster; Member is one
+// server of such a cluster inside this process.
 package arbiter
 
 import (
@@ -44,10 +45,10 @@ func (e *LostError) Error() string {
 
 var (
 	// ErrCorrupt says that a record cannot be trusted. Nothing is granted
-	// until somebody has looked at the file that the error names.
+	// until somebody has looked at the file or key that the error names.
 	ErrCorrupt = errors.New("corrupt arbiter record")
 	// ErrOutcomeUnknown says that a claim may have won. Asking again with the
-	// same claim on the same Directory tells.
+	// same claim on the same arbiter tells.
 	ErrOutcomeUnknown = errors.New("the claim's outcome is unknown")
 	// ErrName says that a name cannot be used in a record.
 	ErrName = errors.New("bad name")
