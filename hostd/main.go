@@ -3,11 +3,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/pki"
+	"github.com/stillpoint-ft/stillpoint/hostd/supervise"
 )
 
 // version is set by the linker in releases.
@@ -23,7 +27,8 @@ var version = ""
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Run(ctx, os.Args[1:], cli.Options{Version: versionText(), Stdout: os.Stdout, Stderr: os.Stderr, Serve: serve})
+	code := cli.Run(ctx, os.Args[1:], cli.Options{Version: versionText(), Stdout: os.Stdout, Stderr: os.Stderr,
+		Serve: serve, Witness: witness, Supervise: superviseMachines})
 	stop()
 	os.Exit(code)
 }
@@ -38,13 +43,18 @@ func versionText() string {
 	return "unknown"
 }
 
-func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
-	records, err := arbiter.OpenDirectory(c.Arbiter.Directory)
-	if err != nil {
-		return fmt.Errorf("open the arbiter's directory: %w", err)
+// identity proves who this host is. It is read anew when its files change.
+func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
+	own, err := pki.Load(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}, pki.Options{Now: fault.Now, Log: log.Named("tls")})
+	if err == nil && own.Name() != c.Host {
+		err = fmt.Errorf("the certificate %s is of host %q; the configuration says that this is host %q", c.TLS.Cert, own.Name(), c.Host)
 	}
-	defer records.Close()
-	faults, err := fault.FromEnvironment()
+	return own, err
+}
+
+// serve runs the daemon, with this host's member of the arbiter if it has one.
+func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
+	own, err := identity(c, log)
 	if err != nil {
 		return err
 	}
@@ -52,5 +62,85 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return daemon.Serve(ctx, daemon.Options{Config: c, Arbiter: records, Faults: faults, Log: log, Version: versionText(), Accel: accel})
+	faults, err := fault.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	records, err := openArbiter(c, own, log)
+	if err != nil {
+		return err
+	}
+	defer records.close()
+	defer keepMember(c, log).close()
+	return daemon.Serve(ctx, daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
+		Version: versionText(), Accel: accel, Supervise: func() error { return spawnSupervisor(c) }})
+}
+
+// witness takes part in the arbiter and runs no machines.
+func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
+	if _, err := identity(c, log); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make the witness's directory: %w", err)
+	}
+	defer keepMember(c, log).close()
+	log.Info("witnessing", "host", c.Host)
+	<-ctx.Done()
+	return nil
+}
+
+const (
+	superviseGrace   = 5 * time.Second
+	superviseSilence = 2 * time.Second
+)
+
+// superviseMachines holds what must outlive the daemon.
+func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) error {
+	own, err := identity(c, log)
+	if err != nil {
+		return err
+	}
+	records, err := openArbiter(c, own, log)
+	if err != nil {
+		return err
+	}
+	defer records.close()
+	return supervise.Run(ctx, supervise.Options{Socket: c.SupervisorSocket(), Host: c.Host, Arbiter: rescuer{records, c.Host},
+		Grace: superviseGrace, Silence: superviseSilence, Log: log.Named("supervisor")})
+}
+
+// spawnSupervisor starts a supervisor that outlives the daemon. What it prints
+// goes where the daemon's output goes.
+func spawnSupervisor(c config.Config) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	_, err = supervise.Spawn(self, []string{"supervise", "--config", c.File}, os.Environ(), os.Stderr)
+	return err
+}
+
+// rescuer is the arbiter as a supervisor sees it.
+type rescuer struct {
+	daemon.Arbiter
+	host string
+}
+
+func (r rescuer) Current(ctx context.Context, machine string) (supervise.Record, error) {
+	stands, err := r.Arbiter.Current(ctx, machine)
+	return rescued(stands), err
+}
+
+func (r rescuer) ClaimSolo(ctx context.Context, machine string, expect uint64) (supervise.Record, bool, error) {
+	won, err := r.Arbiter.TestAndSet(ctx, expect, arbiter.Record{Machine: machine, Generation: expect + 1, Voice: r.host, Kind: "solo"})
+	var lost *arbiter.LostError
+	if errors.As(err, &lost) {
+		return rescued(lost.Winner), false, nil
+	}
+	return rescued(won), err == nil, err
+}
+
+func rescued(r arbiter.Record) supervise.Record {
+	return supervise.Record{Generation: r.Generation, Voice: r.Voice, Standby: r.Standby}
 }

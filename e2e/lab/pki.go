@@ -1,9 +1,10 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 )
 
 // makeTLS writes the certificates of all hosts and the witness.
@@ -15,11 +16,7 @@ func (l *Lab) makeTLS() error {
 	if l.options.etcd() {
 		names = append(names, witnessName)
 	}
-	err := issue(l.pkiDir(), names)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return nil
-	}
-	if err != nil {
+	if err := pki.Init(l.pkiDir(), pki.InitOptions{Hosts: names}); err != nil {
 		return fmt.Errorf("make the certificates of lab %s: %w", l.Name, err)
 	}
 	l.tls = true
@@ -38,11 +35,4 @@ func (l *Lab) tlsOf(name string) *TLSConfig {
 		Cert: filepath.Join(l.pkiDir(), name+".crt"),
 		Key:  filepath.Join(l.pkiDir(), name+".key"),
 	}
-}
-
-// issue writes ca.crt, and NAME.crt and NAME.key for each name, into a
-// directory. Where it cannot yet (errors.ErrUnsupported), configurations name
-// no such files.
-func issue(dir string, names []string) error {
-	return errors.ErrUnsupported
 }

@@ -36,6 +36,10 @@ type Options struct {
 	Stdout, Stderr io.Writer
 	// Serve runs the daemon until the context ends.
 	Serve func(ctx context.Context, c config.Config, log hclog.Logger) error
+	// Witness takes part in the arbiter, Supervise holds what must outlive the
+	// daemon; both until the context ends.
+	Witness   func(ctx context.Context, c config.Config, log hclog.Logger) error
+	Supervise func(ctx context.Context, c config.Config, log hclog.Logger) error
 }
 
 // usageError is a command line that makes no sense.
@@ -86,7 +90,7 @@ host; the other commands talk to it.`,
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "control socket of the daemon (environment: STILLPOINT_SOCKET)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one a line for events")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.serve(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.version())
+	root.AddCommand(a.serve(), a.witness(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.version())
 	return root
 }
 

@@ -34,6 +34,44 @@ func (a *app) serve() *cobra.Command {
 	return c
 }
 
+func (a *app) witness() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "witness --config FILE", Short: "Take part in the arbiter without running machines", Args: exactly(0),
+		Long:    "Runs a member of the embedded arbiter until it gets SIGINT or SIGTERM: the third\none beside two hosts, so that one of the three may fail. It runs no machines and\nneeds little.",
+		Example: "  hostd witness --config /etc/stillpoint/witness.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := config.LoadWitness(path)
+			if err != nil {
+				return err
+			}
+			return a.Witness(c.Context(), conf, a.logger(conf.Log))
+		},
+	}
+	c.Flags().StringVar(&path, "config", "/etc/stillpoint/witness.yaml", "configuration file; docs/config.md describes it")
+	c.MarkFlagFilename("config", "yaml", "yml")
+	return c
+}
+
+func (a *app) supervise() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "supervise --config FILE", Short: "Watch over the machines while there is no daemon", Args: exactly(0),
+		Long:    "Runs beside the daemon and outlives it. A guest that the daemon left stopped in a\ncheckpoint is freed when the arbiter gives this host the voice, and ended when\nanother host has it. The daemon starts one where none runs.",
+		Example: "  hostd supervise --config /etc/stillpoint/hostd.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			return a.Supervise(c.Context(), conf, a.logger(conf.Log))
+		},
+	}
+	c.Flags().StringVar(&path, "config", "/etc/stillpoint/hostd.yaml", "the daemon's configuration file")
+	c.MarkFlagFilename("config", "yaml", "yml")
+	return c
+}
+
 func (a *app) logger(l config.Log) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: "hostd", Level: hclog.LevelFromString(l.Level),
 		JSONFormat: l.Format == "json", Output: a.Stderr})

@@ -15,6 +15,9 @@ import (
 
 // Config of a daemon.
 type Config struct {
+	// File is where the configuration was read.
+	File string `yaml:"-"`
+
 	Host          string    `yaml:"host"`
 	StateDir      string    `yaml:"state-dir"`
 	RunDir        string    `yaml:"run-dir"`
@@ -63,6 +66,9 @@ type Embedded struct {
 	Peer    string            `yaml:"peer"`
 	Client  string            `yaml:"client"`
 	Cluster []EmbeddedArbiter `yaml:"cluster"`
+	// Join makes a member without data join a cluster that runs, instead of
+	// beginning one: set it to replace a member, and remove it after.
+	Join bool `yaml:"join"`
 }
 
 // EmbeddedArbiter is one member of the embedded cluster.
@@ -118,7 +124,18 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	return Parse(path, b)
+	return located(path)(Parse(path, b))
+}
+
+// located notes where a configuration was read.
+func located(path string) func(Config, error) (Config, error) {
+	return func(c Config, err error) (Config, error) {
+		if absolute, failed := filepath.Abs(path); failed == nil {
+			path = absolute
+		}
+		c.File = path
+		return c, err
+	}
 }
 
 // Parse reads and checks a configuration. Errors name file, line and field.
@@ -133,7 +150,7 @@ func LoadWitness(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	return ParseWitness(path, b)
+	return located(path)(ParseWitness(path, b))
 }
 
 // ParseWitness is Parse for a witness.
@@ -269,6 +286,9 @@ func (e Embedded) check(f *yamlfile.File, host string) {
 		checkAddress(f, "arbiter.embedded.client", e.Client)
 	}
 }
+
+// SupervisorSocket is where the daemon finds its supervisor.
+func (c Config) SupervisorSocket() string { return filepath.Join(c.RunDir, "supervisor.sock") }
 
 // Member tells whether the host is a member of the embedded cluster.
 func (c Config) Member() bool {

@@ -21,6 +21,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
+	want.File = c.File
 	want.Host, want.Listen, want.Arbiter.Directory = "a", "10.99.0.1:7600", "/srv/stillpoint/arbiter"
 	want.Peers = []Peer{{Name: "b", Address: "10.99.0.2:7600"}}
 	want.ControlSocket, want.QEMU.ExtraArgs = "/run/stillpoint/hostd.sock", []string{}

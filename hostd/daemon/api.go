@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
@@ -37,8 +38,20 @@ func listenControl(path string) (net.Listener, error) {
 	return l, os.Chmod(path, 0o600)
 }
 
+// serveRemote answers commands from other hosts: whoever has a certificate of
+// the authority may give them.
+func (d *Daemon) serveRemote(ctx context.Context, l net.Listener) {
+	if err := d.serveCommands(ctx, l, grpc.Creds(pki.AlreadySecure())); err != nil {
+		d.log.Error("no more remote commands are accepted", "error", err)
+	}
+}
+
 func (d *Daemon) serveControl(ctx context.Context, l net.Listener) error {
-	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))
+	return d.serveCommands(ctx, l)
+}
+
+func (d *Daemon) serveCommands(ctx context.Context, l net.Listener, more ...grpc.ServerOption) error {
+	server := grpc.NewServer(append(more, grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))...)
 	control.RegisterHostdServer(server, &api{d: d})
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()

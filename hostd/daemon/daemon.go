@@ -6,7 +6,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
+	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/replica"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
@@ -36,27 +36,33 @@ type Arbiter interface {
 
 // Options of a Daemon.
 type Options struct {
-	Config  config.Config
-	Arbiter Arbiter
-	Faults  fault.Hook
-	Log     hclog.Logger
-	Version string
+	Config   config.Config
+	Identity Identity
+	Arbiter  Arbiter
+	// Supervise starts a supervisor that outlives the daemon; nil: there is
+	// none.
+	Supervise func() error
+	Faults    fault.Hook
+	Log       hclog.Logger
+	Version   string
 	// Accel is kvm or tcg, as the configuration says or a probe has found.
 	Accel string
 }
 
 // Daemon is one host's hostd.
 type Daemon struct {
-	config  config.Config
-	arbiter Arbiter
-	faults  fault.Hook
-	log     hclog.Logger
-	version string
-	accel   string
-	events  *hub
-	ctx     context.Context
-	tasks   sync.WaitGroup
-	started time.Time
+	config     config.Config
+	identity   Identity
+	supervisor supervisor
+	arbiter    Arbiter
+	faults     fault.Hook
+	log        hclog.Logger
+	version    string
+	accel      string
+	events     *hub
+	ctx        context.Context
+	tasks      sync.WaitGroup
+	started    time.Time
 
 	mu     sync.Mutex
 	guests map[string]*guest
@@ -66,7 +72,7 @@ type Daemon struct {
 // Serve runs the daemon until the context ends. Machines keep running, but
 // silently: without a daemon nothing of theirs reaches the network.
 func Serve(ctx context.Context, o Options) error {
-	d := &Daemon{config: o.Config, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
+	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version, supervisor: supervisor{start: o.Supervise},
 		accel: o.Accel, events: newHub(o.Config.Host), started: time.Now(),
 		guests: map[string]*guest{}, busy: map[string]bool{}}
 	var end context.CancelFunc
@@ -92,17 +98,19 @@ func Serve(ctx context.Context, o Options) error {
 // serve until the context ends. Guests outlive it a little, until end: their
 // pairs are left in good order.
 func (d *Daemon) serve(ctx context.Context, end context.CancelFunc, peers, api net.Listener) error {
-	stop := context.AfterFunc(ctx, func() { peers.Close() })
-	defer stop()
-	d.tasks.Add(1)
-	go func() {
-		defer d.tasks.Done()
-		d.acceptPeers(peers)
-	}()
+	mux := pki.NewMux(peers, d.identity.Server(protocolReplica, protocolControl), d.log)
+	replicas, remote := mux.Listener(protocolReplica), mux.Listener(protocolControl)
+	d.tasks.Go(func() { d.acceptPeers(replicas) })
+	d.tasks.Go(func() {
+		if err := mux.Serve(ctx); err != nil {
+			d.log.Error("no more peers are accepted", "error", err)
+		}
+	})
+	d.tasks.Go(func() { d.serveRemote(ctx, remote) })
+	d.tasks.Go(d.keepSupervisor)
 	d.recover()
 	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
 	err := d.serveControl(ctx, api)
-	peers.Close()
 	d.withdraw()
 	end()
 	d.leaveGuests(d.atRest)
@@ -131,15 +139,12 @@ func (d *Daemon) acceptPeers(l net.Listener) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				d.log.Error("no more peers are accepted", "error", err)
-			}
-			return
+			return // closed
 		}
 		d.tasks.Add(1)
 		go func() {
 			defer d.tasks.Done()
-			d.servePeer(link.New(conn, d.linkOptions(d.log)))
+			d.servePeer(conn)
 		}()
 	}
 }

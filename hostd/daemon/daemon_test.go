@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
@@ -57,9 +59,32 @@ func pairOfHosts(t *testing.T) (a, b *host) {
 	if err := os.Mkdir(filepath.Join(dir, "arbiter"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := pki.Init(filepath.Join(dir, "pki"), pki.InitOptions{Hosts: []string{"a", "b", "nowhere"}}); err != nil {
+		t.Fatal(err)
+	}
 	a = newHost(t, dir, "a", addresses[0], config.Peer{Name: "b", Address: addresses[1]}, config.Peer{Name: "nowhere", Address: addresses[2]})
 	b = newHost(t, dir, "b", addresses[1], config.Peer{Name: "a", Address: addresses[0]})
 	return a, b
+}
+
+// identityOf a host whose files pairOfHosts has made.
+func identityOf(dir, host string) *pki.Identity {
+	id, err := pki.Load(pki.Files{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, host+".crt"), Key: filepath.Join(dir, host+".key")}, pki.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+// dialAs connects to the host as another one.
+func (h *host) dialAs(name string) net.Conn {
+	h.t.Helper()
+	dialer := tls.Dialer{Config: identityOf(filepath.Dir(h.config.TLS.CA), name).Client(h.config.Host, "stillpoint-replica")}
+	conn, err := dialer.DialContext(h.ctx(), "tcp", h.config.Listen)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return conn
 }
 
 func freeAddress(t *testing.T) string {
@@ -82,6 +107,7 @@ func configOf(t *testing.T, dir, name, listen string, peers ...config.Peer) conf
 	c.Host, c.Listen, c.Peers = name, listen, peers
 	c.StateDir, c.RunDir, c.RAMDir = filepath.Join(dir, name, "state"), filepath.Join(dir, name, "run"), filepath.Join(dir, name, "ram")
 	c.ControlSocket = filepath.Join(dir, name+".sock")
+	c.TLS.CA = filepath.Join(dir, "pki", "ca.crt")
 	c.Arbiter.Directory = filepath.Join(dir, "arbiter")
 	c.Detection.Heartbeat, c.Detection.Limit = yamlfile.Duration(100*time.Millisecond), yamlfile.Duration(2*time.Second)
 	c.QEMU.Binary = filepath.Join(dir, "qemu-"+name)
@@ -122,7 +148,7 @@ func newHost(t *testing.T, dir, name, listen string, peers ...config.Peer) *host
 }
 
 func options(c config.Config, store daemon.Arbiter) daemon.Options {
-	return daemon.Options{Config: c, Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg"}
+	return daemon.Options{Config: c, Identity: identityOf(filepath.Dir(c.TLS.CA), c.Host), Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg"}
 }
 
 // close stops every machine, then the daemon, which must end in good order.

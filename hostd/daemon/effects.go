@@ -128,6 +128,8 @@ func (g *guest) leaveCOLO() {
 	defer g.gate.OpenInput()
 	ctx, cancel := context.WithTimeout(g.ctx, leaveLimit)
 	defer cancel()
+	yank := time.AfterFunc(yankAfter, g.yank)
+	defer yank.Stop()
 	if err := c.Leave(ctx); err != nil {
 		g.log.Error("the guest did not leave COLO", "error", err)
 		g.publish(&control.Event{Kind: "error", Message: err.Error()})

@@ -107,6 +107,7 @@ func (g *guest) live(first pair.Started) {
 // start begins the run loop of a guest that has been brought up.
 func (g *guest) start(first pair.Event) {
 	g.post(first)
+	g.task(g.beWatched)
 	g.task(g.run)
 	g.task(g.watchQEMU)
 	g.task(g.tend)
@@ -200,6 +201,7 @@ func (g *guest) removeOnce() {
 	g.stopProtection()
 	g.stopStandby()
 	g.qemu.Remove()
+	g.notWatched()
 	g.gate.Close()
 	g.d.forgetSaved(g.name)
 }

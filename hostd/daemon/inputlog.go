@@ -95,9 +95,11 @@ func (p *protection) sendInputCut(t *taken) error {
 	return p.link.Send(p.header(replica.TypeInputCut, t.epoch.Number), cut.Append(nil))
 }
 
-// endInput sends what is left of the input and says that it was all.
+// endInput sends what has arrived and says so. The network has moved, but for
+// frames that were on their way already: what still comes is passed on as well,
+// until the other side has heard enough.
 func (g *guest) endInput() {
-	g.gate.EndDivert()
+	g.gate.DrainInput()
 	if p := g.protection; p != nil {
 		if err := p.flushLog(); err != nil {
 			g.log.Debug("input not passed on", "error", err)

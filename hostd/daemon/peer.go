@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
@@ -31,7 +32,14 @@ const (
 )
 
 // servePeer answers a host that wants this one as its standby.
-func (d *Daemon) servePeer(l *link.Link) {
+func (d *Daemon) servePeer(conn net.Conn) {
+	l := link.New(conn, d.linkOptions(d.log))
+	name, err := d.peerName(conn)
+	if err != nil {
+		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
+		l.Close(err)
+		return
+	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()
 	stop := context.AfterFunc(d.ctx, func() { l.Close(context.Canceled) })
@@ -41,7 +49,7 @@ func (d *Daemon) servePeer(l *link.Link) {
 		defer d.tasks.Done()
 		l.Watch(ctx)
 	}()
-	if err := d.prepareStandby(l); err != nil {
+	if err := d.prepareStandby(l, name); err != nil {
 		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
 		sendReject(l, rejectMachine, err)
 		return
@@ -50,10 +58,13 @@ func (d *Daemon) servePeer(l *link.Link) {
 }
 
 // prepareStandby reads the primary's greeting and starts a QEMU that waits.
-func (d *Daemon) prepareStandby(l *link.Link) error {
+func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 	hello, prepare, err := d.greeting(l)
 	if err != nil {
 		return err
+	}
+	if hello.Host != peer {
+		return fmt.Errorf("the peer says that it is host %q, and its certificate says %q", hello.Host, peer)
 	}
 	s, err := spec.Parse("machine from "+hello.Host, prepare.Spec)
 	if err != nil {

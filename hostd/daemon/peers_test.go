@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -72,15 +73,12 @@ type answer struct {
 // for long, which a host must not do to a peer that waits.
 func (h *host) tell(hangUp bool, frames ...[]byte) answer {
 	h.t.Helper()
-	conn, err := net.Dial("tcp", h.config.Listen)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	conn := h.dialAs("a")
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
 	conn.Write(bytes.Join(frames, nil)) // the host may hang up before the end
 	if hangUp {
-		conn.(*net.TCPConn).CloseWrite()
+		conn.(*tls.Conn).CloseWrite()
 	}
 	var a answer
 	for r := replica.NewReader(conn); ; {
@@ -232,10 +230,7 @@ func TestPeersThatSayLittle(t *testing.T) {
 		defer conn.Close()
 		silent = append(silent, conn)
 	}
-	slow, err := net.Dial("tcp", b.config.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
+	slow := b.dialAs("a")
 	defer slow.Close()
 	w.check()
 	trickled := make(chan error, 1)
@@ -284,10 +279,7 @@ func TestPeersThatLeaveAtOnce(t *testing.T) {
 func TestAFloodOfMessages(t *testing.T) {
 	a, b := pairOfHosts(t)
 	w := protectWitness(a)
-	conn, err := net.Dial("tcp", b.config.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := b.dialAs("a")
 	defer conn.Close()
 	conn.Write(bytes.Join(session("m")[:4], nil))
 	b.await("the standby", func() bool { m := b.machine("m"); return m != nil && m.Role == "standby" })

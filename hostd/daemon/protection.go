@@ -86,7 +86,7 @@ func (p *protection) connect(peer string) error {
 	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
 	defer cancel()
 	for protocol := uint16(protocolNewest); ; protocol-- {
-		if err := p.dial(ctx, address); err != nil {
+		if err := p.dial(ctx, peer, address); err != nil {
 			return err
 		}
 		err := p.hello(protocol)
@@ -102,11 +102,12 @@ func (p *protection) connect(peer string) error {
 	}
 }
 
-func (p *protection) dial(ctx context.Context, address string) error {
-	l, err := link.Dial(ctx, address, p.g.d.linkOptions(p.g.log))
+func (p *protection) dial(ctx context.Context, peer, address string) error {
+	conn, err := p.g.d.dialPeer(ctx, peer, address)
 	if err != nil {
 		return err
 	}
+	l := link.New(conn, p.g.d.linkOptions(p.g.log))
 	p.linking.Lock()
 	p.link = l
 	p.linking.Unlock()

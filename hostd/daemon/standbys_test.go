@@ -1,7 +1,9 @@
 package daemon_test
 
 import (
+	"crypto/tls"
 	"net"
+	"path/filepath"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -25,6 +27,7 @@ func falseStandby(t *testing.T, a *host, play func(net.Conn, *replica.Reader)) {
 		if err != nil {
 			return
 		}
+		conn = tls.Server(conn, identityOf(filepath.Dir(a.config.TLS.CA), "nowhere").Server("stillpoint-replica"))
 		defer conn.Close()
 		play(conn, replica.NewReader(conn))
 	}()

@@ -105,6 +105,10 @@ func (g *guest) goLive() {
 	g.task(g.repeatAnnouncement)
 }
 
+// lateInput is how long the old primary may pass on what reached its wire after
+// the network had moved.
+const lateInput = time.Second
+
 // finishTakeover hands in what the old primary passes on, then what waits
 // here, and ends the standby's part.
 func (g *guest) finishTakeover(s *standby) {
@@ -113,21 +117,23 @@ func (g *guest) finishTakeover(s *standby) {
 	timer := time.AfterFunc(time.Duration(g.d.config.Detection.Limit), func() { s.link.Close(errors.New("the old primary passes nothing on")) })
 	defer timer.Stop()
 	replayed := s.input.Replay(g.handIn)
-	passed := g.takeInput(s)
+	last := s.input.Last()
+	passed := g.takeInput(s, &last)
 	g.gate.OpenInput()
-	g.board.replay(replayed + passed)
+	g.board.setPeer("")
 	g.log.Info("takeover: the ports are open", "replayed", replayed, "passed-on", passed)
+	timer.Reset(lateInput)
+	late := g.takeInput(s, &last)
+	g.board.replay(replayed + passed + late)
 	s.link.Close(context.Canceled)
 	s.close()
-	g.board.setPeer("")
 }
 
 func (g *guest) handIn(port int, frame []byte) { g.gate.Inject(gate.Frame{Port: port, Data: frame}) }
 
 // takeInput injects the frames that the old primary passes on and the log has
 // not had, until it says that there are no more, or is gone.
-func (g *guest) takeInput(s *standby) (frames int) {
-	last := s.input.Last()
+func (g *guest) takeInput(s *standby, last *uint64) (frames int) {
 	for {
 		h, payload, err := s.link.Receive()
 		if err != nil || h.Type == replica.TypeInputEnd {
@@ -139,11 +145,12 @@ func (g *guest) takeInput(s *standby) (frames int) {
 			return frames
 		}
 		for f, ok := batch.Next(); ok; f, ok = batch.Next() {
-			if first == 0 || first > last {
+			if first == 0 || first > *last {
 				g.handIn(int(f.Port), f.Data)
 				frames++
 			}
 			if first > 0 {
+				*last = max(*last, first)
 				first++
 			}
 		}

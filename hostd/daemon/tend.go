@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
@@ -99,10 +97,3 @@ func (d *Daemon) probe(ctx context.Context, peer string) error {
 	}
 	return conn.Close()
 }
-
-// dialPeer connects to a peer's replica port.
-func (d *Daemon) dialPeer(ctx context.Context, peer, address string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", address)
-}
-
-var _ = tls.VersionTLS13

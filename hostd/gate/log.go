@@ -87,10 +87,9 @@ func (g *Gate) DivertInput() {
 	g.signalLog()
 }
 
-// EndDivert reads what is still readable on the uplinks and drops what comes
-// later. What it read waits for the log. It does nothing unless input is being
-// diverted.
-func (g *Gate) EndDivert() {
+// DrainInput reads what is readable on the uplinks now. What it read waits for
+// the log. It does nothing unless input is being diverted.
+func (g *Gate) DrainInput() {
 	g.in.Lock()
 	defer g.in.Unlock()
 	if g.in.mode != diverting {
@@ -99,5 +98,4 @@ func (g *Gate) EndDivert() {
 	for i, p := range g.ports {
 		p.uplink.raw.Control(func(fd uintptr) { _ = g.drainUplinkLocked(i, int(fd)) })
 	}
-	g.in.mode = dropping
 }

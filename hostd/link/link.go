@@ -4,7 +4,9 @@
 package link
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,7 +41,8 @@ type Link struct {
 
 	send struct {
 		sync.Mutex
-		w *replica.Writer
+		w      *replica.Writer
+		buffer *bufio.Writer // nil where the kernel gathers a frame's parts
 	}
 	r *replica.Reader
 
@@ -48,21 +51,37 @@ type Link struct {
 	cause   error
 }
 
-// Dial connects to a peer's replica port.
-func Dial(ctx context.Context, address string, o Options) (*Link, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the standby at %s: %w", address, err)
-	}
-	return New(conn, o), nil
-}
-
 // New makes a link of an established connection, which it owns from now on.
 func New(conn net.Conn, o Options) *Link {
 	l := &Link{conn: conn, o: o, start: time.Now(), closed: make(chan struct{})}
-	l.send.w = replica.NewWriter(conn)
+	l.send.buffer, l.send.w = writer(conn)
 	l.r = replica.NewReader(listener{l})
 	return l
+}
+
+// recordBuffer gathers the parts of frames into few records.
+const recordBuffer = 64 << 10
+
+// writer of frames. TLS makes a record of each write, so small parts are
+// gathered first.
+func writer(conn net.Conn) (*bufio.Writer, *replica.Writer) {
+	if _, secured := conn.(*tls.Conn); !secured {
+		return nil, replica.NewWriter(conn)
+	}
+	b := bufio.NewWriterSize(conn, recordBuffer)
+	return b, replica.NewWriter(b)
+}
+
+// write one frame with the send lock held.
+func (l *Link) write(h replica.Header, parts ...[]byte) error {
+	err := l.send.w.Write(h, parts...)
+	if err == nil && l.send.buffer != nil {
+		err = l.send.buffer.Flush()
+	}
+	if err != nil {
+		l.Close(err)
+	}
+	return err
 }
 
 // listener notes when the peer was last heard, byte by byte: a large frame on
@@ -85,8 +104,7 @@ func (l *Link) Peer() string { return l.conn.RemoteAddr().String() }
 func (l *Link) Send(h replica.Header, parts ...[]byte) error {
 	l.send.Lock()
 	defer l.send.Unlock()
-	if err := l.send.w.Write(h, parts...); err != nil {
-		l.Close(err)
+	if err := l.write(h, parts...); err != nil {
 		return fmt.Errorf("send to %s: %w", l.Peer(), l.why(err))
 	}
 	return nil
@@ -148,9 +166,7 @@ func (l *Link) beat(seq uint64) {
 	}
 	defer l.send.Unlock()
 	b := replica.Heartbeat{Seq: seq, SentNanos: time.Now().UnixNano()}.Append(nil)
-	if err := l.send.w.Write(replica.Header{Type: replica.TypeHeartbeat}, b); err != nil {
-		l.Close(err)
-	}
+	_ = l.write(replica.Header{Type: replica.TypeHeartbeat}, b) // a failure has ended the link
 }
 
 // Close ends the link; the first cause given is the one that both Send and
@@ -159,8 +175,16 @@ func (l *Link) Close(cause error) {
 	l.closing.Do(func() {
 		l.cause = cause
 		close(l.closed)
-		l.conn.Close()
+		hangUp(l.conn)
 	})
+}
+
+// hangUp at once: the good-bye of TLS could wait for a peer that reads nothing.
+func hangUp(conn net.Conn) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	conn.Close()
 }
 
 // Done is closed when the link has ended.

@@ -25,10 +25,11 @@ func ends(t *testing.T, a, b Options) (*Link, *Link) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	dialed, err := Dial(context.Background(), l.Addr().String(), a)
+	out, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	dialed := New(out, a)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/supervise"
+)
+
+const (
+	supervisorRetry = 300 * time.Millisecond
+	supervisorCall  = 2 * time.Second
+	// yankAfter is how long QEMU may take to leave COLO before what it waits
+	// for is torn from it.
+	yankAfter = 2 * time.Second
+)
+
+// supervisor is the process that holds what must outlive the daemon, as far as
+// it can be reached.
+type supervisor struct {
+	start func() error
+
+	mu     sync.Mutex
+	client *supervise.Client // nil while there is none
+}
+
+func (s *supervisor) set(c *supervise.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.client = c
+}
+
+func (s *supervisor) now() *supervise.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
+}
+
+// keepSupervisor connects to this host's supervisor, and starts one where there
+// is none, until the daemon ends.
+func (d *Daemon) keepSupervisor() {
+	if d.supervisor.start == nil {
+		return
+	}
+	for d.ctx.Err() == nil {
+		if err := d.attendSupervisor(); err != nil && d.ctx.Err() == nil {
+			d.log.Debug("no supervisor; starting one", "error", err)
+			if err := d.supervisor.start(); err != nil {
+				d.log.Error("supervisor not started", "error", err)
+			}
+		}
+		select {
+		case <-time.After(supervisorRetry):
+		case <-d.ctx.Done():
+		}
+	}
+}
+
+// attendSupervisor stays connected as long as the supervisor lives.
+func (d *Daemon) attendSupervisor() error {
+	ctx, cancel := context.WithTimeout(d.ctx, supervisorCall)
+	defer cancel()
+	c, err := supervise.Dial(ctx, d.config.SupervisorSocket())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d.supervisor.set(c)
+	defer d.supervisor.set(nil)
+	for _, g := range d.list() {
+		g.beWatched()
+	}
+	for {
+		select {
+		case <-c.Ended(): // the daemon sees the end of a QEMU by itself
+		case <-c.Done():
+			return c.Err()
+		case <-d.ctx.Done():
+			bye, cancel := context.WithTimeout(context.Background(), supervisorCall)
+			defer cancel()
+			_ = c.Leave(bye) // the end of the connection says the same
+			return nil
+		}
+	}
+}
+
+// beWatched tells the supervisor of the guest. A supervisor that is not there
+// now hears of it when it is.
+func (g *guest) beWatched() {
+	g.withSupervisor(func(ctx context.Context, c *supervise.Client) error {
+		return c.Watch(ctx, g.name, g.qemu.Pid(), g.qemu.UrgentSocket())
+	})
+}
+
+func (g *guest) notWatched() {
+	g.withSupervisor(func(ctx context.Context, c *supervise.Client) error { return c.Forget(ctx, g.name) })
+}
+
+// yank tears QEMU from what it waits for.
+func (g *guest) yank() {
+	g.log.Warn("QEMU hangs on its way out of COLO; yanking its connection")
+	g.withSupervisor(func(ctx context.Context, c *supervise.Client) error { return c.Yank(ctx, g.name) })
+}
+
+func (g *guest) withSupervisor(call func(context.Context, *supervise.Client) error) {
+	c := g.d.supervisor.now()
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), supervisorCall)
+	defer cancel()
+	if err := call(ctx, c); err != nil {
+		g.log.Warn("supervisor", "error", err)
+	}
+}
