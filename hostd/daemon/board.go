@@ -17,6 +17,8 @@ type board struct {
 	standby                         string // the host that is to protect the machine
 	generationNo                    uint64
 	failure                         string // why the last protection ended
+	claim                           string // what the arbiter has not answered
+	claimed                         time.Time
 
 	committed, replicaEpoch, checkpoints uint64
 	skippedCount, bytesShipped, replayed uint64
@@ -121,6 +123,34 @@ func (b *board) stored(epoch uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.replicaEpoch = epoch
+}
+
+// claims notes that the arbiter is being asked. It stands until it has answered,
+// however often that takes.
+func (b *board) claims(kind string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.claim == "" {
+		b.claimed = time.Now()
+	}
+	b.claim = kind
+}
+
+func (b *board) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.claim = ""
+}
+
+// unanswered is the claim that the arbiter has left unanswered, and for how
+// long; empty if there is none.
+func (b *board) unanswered() (kind string, since time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.claim == "" {
+		return "", 0
+	}
+	return b.claim, time.Since(b.claimed)
 }
 
 // replay counts input that a takeover handed in again or late.

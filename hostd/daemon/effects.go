@@ -20,6 +20,7 @@ const (
 	leaveLimit      = 30 * time.Second
 	takeoverLimit   = 30 * time.Second
 	arbiterLimit    = 10 * time.Second
+	claimLimit      = 3 * time.Second
 	retryInterval   = 200 * time.Millisecond
 	deathNotice     = time.Second
 )
@@ -158,10 +159,14 @@ func (g *guest) retry() {
 
 // claim asks the arbiter, once, and answers with what it said.
 func (g *guest) claim(c pair.Claim) {
-	ctx, cancel := context.WithTimeout(g.ctx, arbiterLimit)
+	ctx, cancel := context.WithTimeout(g.ctx, claimLimit)
 	defer cancel()
+	g.board.claims(string(c.Kind))
 	won, err := g.d.testAndSet(ctx, g.name, c)
 	var lost *arbiter.LostError
+	if err == nil || errors.As(err, &lost) {
+		g.board.answered()
+	}
 	switch {
 	case err == nil:
 		g.log.Info("arbiter granted", "claim", c.Kind, "generation", won.Generation)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -190,6 +191,9 @@ func (g *guest) quiescence() string {
 	return "quiesced"
 }
 
+// arbiterPatience is how long an answer may take before an operator hears of it.
+const arbiterPatience = time.Second
+
 func (g *guest) warnings(m *control.Machine) []string {
 	var w []string
 	if m.Quiescence == "no agent" {
@@ -200,6 +204,12 @@ func (g *guest) warnings(m *control.Machine) []string {
 	}
 	if m.Output.Dropped > 0 {
 		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))
+	}
+	if claim, since := g.board.unanswered(); since > arbiterPatience {
+		w = append(w, fmt.Sprintf("the arbiter has not answered the claim %q for %v: output waits, because the other host may have the voice; bring a majority of the arbiter's members back and the machine goes on by itself, here or there", claim, since.Round(time.Second)))
+	}
+	if standby := g.board.wanted(); standby != "" && m.Role == string(pair.Solo) {
+		w = append(w, fmt.Sprintf("not protected: host %s, or a spare, becomes the standby as soon as it can be reached; \"hostd unprotect\" ends the waiting", standby))
 	}
 	if why := g.board.lastFailure(); why != "" {
 		w = append(w, "the last protection failed: "+why)

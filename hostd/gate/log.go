@@ -37,12 +37,13 @@ func (g *Gate) signalLog() {
 
 // TakeLog gives the log the frames that it has not had, in order, until take
 // refuses one. It returns the number of the first and how many there were. take
-// must copy the frame and must not block or call the gate.
+// must copy the frame and must not block or call the gate. Where there is no log
+// there are none.
 func (g *Gate) TakeLog(take func(Frame) bool) (first uint64, n int) {
 	g.in.Lock()
 	defer g.in.Unlock()
 	in := &g.in
-	for in.taken < in.queue.last() {
+	for in.log != LogOff && in.taken < in.queue.last() {
 		f := in.queue.at(in.taken + 1)
 		if !take(f) {
 			break

@@ -139,3 +139,19 @@ func TestWithoutALogDivertingBeginsOne(t *testing.T) {
 	w.DivertInput()
 	w.take(9).check(t, 1, 2, 3)
 }
+
+func TestFramesOfNoLogAreNotTaken(t *testing.T) {
+	w := newWire(t, Options{})
+	w.HoldInput()
+	w.send(t, w.network, peerMAC, 1, 3)
+	w.waits(t, 3)
+	w.OpenInput()
+	w.expect(t, w.guest, 1, 3)
+	if first, n := w.TakeLog(func(Frame) bool { return true }); n != 0 {
+		t.Fatalf("%d frames from %d were taken", n, first)
+	}
+	w.StartLog(LogAsync, 1<<20)
+	w.send(t, w.network, peerMAC, 4, 4)
+	w.expect(t, w.guest, 4, 4)
+	w.take(9).check(t, 1, 4, 4)
+}

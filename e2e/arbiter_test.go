@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+// newCluster is a stage whose arbiter is an etcd cluster of both hosts and a
+// witness.
+func newCluster(t *testing.T, limit time.Duration, o scene.Options) *stage {
+	t.Helper()
+	o.Arbiter = "etcd"
+	s := newStage(t, limit, o)
+	s.must(s.StartWith(s.ctx, nil))
+	return s
+}
+
+// TestAHostDiesWithAMemberOfTheArbiter: the witness and the survivor are a
+// quorum. The host that comes back is the standby.
+func TestAHostDiesWithAMemberOfTheArbiter(t *testing.T) {
+	s := newCluster(t, 2*time.Minute, scene.Options{})
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	at, err := s.A.PowerOff()
+	s.must(err)
+	_, err = s.B.WaitRole(s.ctx, scene.Machine, "solo")
+	s.must(err)
+	s.flows(traffic, udpRate)
+	s.must(s.A.PowerOn(s.ctx))
+	_, err = s.B.WaitRole(s.ctx, scene.Machine, "protected")
+	s.must(err)
+	s.flows(traffic, udpRate)
+	s.reportBlackout(s.verdict(traffic), at)
+}
+
+// TestThePairOutlivesTheArbiter: without a quorum the pair goes on committing;
+// a lost standby then stalls output, and says so, until the arbiter is back.
+func TestThePairOutlivesTheArbiter(t *testing.T) {
+	s := newCluster(t, 2*time.Minute, scene.Options{})
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	s.must(s.Lab.Arbiter.Cut())
+	s.flows(traffic, 3*udpRate)
+	s.must(s.Link.Cut())
+	m, err := s.A.WaitMachine(s.ctx, scene.Machine, "a warning about the arbiter", func(m *control.Machine) bool {
+		return strings.Contains(strings.Join(m.Warnings, "\n"), "arbiter")
+	})
+	s.must(err)
+	t.Log(m.Warnings)
+	s.must(s.Wire.Settle(s.ctx))
+	before := s.sentBy(s.A) + s.sentBy(s.B)
+	sent := sentSoFar(traffic)
+	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+udpRate }))
+	s.must(s.Wire.Settle(s.ctx))
+	if after := s.sentBy(s.A) + s.sentBy(s.B); after != before {
+		t.Errorf("%d frames left although nobody could know whose voice it is", after-before)
+	}
+	s.must(s.Lab.Arbiter.Restore())
+	s.flows(traffic, udpRate)
+	s.must(s.Link.Restore())
+	s.pairComesBack()
+	s.flows(traffic, udpRate)
+	s.verdict(traffic)
+}
+
+// pairComesBack waits until one of the hosts protects the machine by the other.
+func (s *stage) pairComesBack() {
+	s.t.Helper()
+	s.must(scene.Until(s.ctx, func() bool {
+		for _, h := range s.Hosts {
+			if m, err := h.Machine(s.ctx, scene.Machine); err == nil && m != nil && m.Role == "protected" {
+				return true
+			}
+		}
+		return false
+	}))
+}
+
+// TestPartitionLeavesOneVoice: the hosts lose each other, and both reach the
+// arbiter.
+func TestPartitionLeavesOneVoice(t *testing.T) {
+	s := newCluster(t, 2*time.Minute, scene.Options{})
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	at := time.Now()
+	s.must(s.Link.Cut())
+	s.must(scene.Until(s.ctx, func() bool { return s.speaks(s.A) != s.speaks(s.B) }))
+	t.Logf("one host had the voice %v after the cut", time.Since(at).Round(time.Millisecond))
+	s.flows(traffic, udpRate)
+	if s.speaks(s.A) == s.speaks(s.B) {
+		t.Error("both hosts, or neither, have the voice")
+	}
+	s.must(s.Link.Restore())
+	s.pairComesBack()
+	s.flows(traffic, udpRate)
+	s.reportBlackout(s.verdict(traffic), at)
+}
+
+// speaks reports that the machine is alone on the host, by the arbiter's leave.
+func (s *stage) speaks(h *lab.Host) bool {
+	m, err := h.Machine(s.ctx, scene.Machine)
+	return err == nil && m != nil && m.Role == "solo"
+}
