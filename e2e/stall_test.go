@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+)
+
+// TestAStalledPrimaryWakesSilent freezes everything on the primary's host, and
+// thaws it when the other host has taken over.
+func TestAStalledPrimaryWakesSilent(t *testing.T) {
+	s := newStage(t, 2*time.Minute, scene.Options{})
+	s.start()
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: 500, TCPRate: tcpRate, Stream: 1})
+	for n := range 3 {
+		from, to := s.Hosts[n%2], s.Hosts[(n+1)%2]
+		s.flows(traffic, 500)
+		s.must(from.StopAll())
+		_, err := to.WaitRole(s.ctx, scene.Machine, "solo", "seeding", "protected")
+		s.must(err)
+		s.flows(traffic, 500)
+		s.must(s.Wire.Settle(s.ctx))
+		before := s.sentBy(from)
+		s.must(from.ContAll())
+		_, err = to.WaitRole(s.ctx, scene.Machine, "protected")
+		s.must(err)
+		s.flows(traffic, 500)
+		s.must(s.Wire.Settle(s.ctx))
+		if after := s.sentBy(from); after != before {
+			t.Errorf("host %s sent %d frames of the guest after it woke", from.Name, after-before)
+		}
+	}
+	s.verdict(traffic)
+}
+
+// TestAHangingQEMUIsLeft: only QEMU is stopped; its host ends it and the
+// standby goes on.
+func TestAHangingQEMUIsLeft(t *testing.T) {
+	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = "2s" }})
+	s.start()
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	s.must(s.A.StopQEMU(scene.Machine))
+	_, err := s.B.WaitRole(s.ctx, scene.Machine, "protected")
+	s.must(err)
+	s.flows(traffic, udpRate)
+	if v := s.verdict(traffic).Verdict; v.Lost != 0 {
+		t.Errorf("%d packets were lost although only QEMU hung", v.Lost)
+	}
+}
+
+// TestDaemonsRestartWithoutLoss: a standby's daemon that ends says good-bye, a
+// primary's moves its machines away first.
+func TestDaemonsRestartWithoutLoss(t *testing.T) {
+	s := newStage(t, 2*time.Minute, scene.Options{})
+	s.start()
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	s.must(s.B.Terminate())
+	at := time.Now()
+	s.must(s.B.Start(s.ctx))
+	_, err := s.A.WaitRole(s.ctx, scene.Machine, "protected")
+	s.must(err)
+	t.Logf("protected again %v after the standby's daemon had ended", time.Since(at).Round(time.Millisecond))
+	s.flows(traffic, udpRate)
+	s.must(s.A.Terminate())
+	s.must(s.A.Start(s.ctx))
+	_, err = s.B.WaitRole(s.ctx, scene.Machine, "protected")
+	s.must(err)
+	s.flows(traffic, udpRate)
+	if v := s.verdict(traffic).Verdict; v.Lost > transitions {
+		t.Errorf("%d packets were lost although nothing failed", v.Lost)
+	}
+}
+
+// TestSupervisorFreesTheGuest: the daemon dies in a checkpoint and there is no
+// standby any more. The supervisor gets the voice for the host and lets the
+// guest run, silent; a new daemon adopts it.
+func TestSupervisorFreesTheGuest(t *testing.T) {
+	s := newStage(t, 2*time.Minute, scene.Options{Faults: true})
+	faults, err := s.A.Faults(fault.Copied + "@20")
+	s.must(err)
+	s.start(faults.Env()...)
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	_, err = faults.Await(s.ctx, fault.Copied)
+	s.must(err)
+	left, err := s.A.QEMUPid(scene.Machine)
+	s.must(err)
+	_, err = s.B.PowerOff()
+	s.must(err)
+	_, err = s.A.Kill()
+	s.must(err)
+	s.must(scene.Until(s.ctx, func() bool {
+		b, err := os.ReadFile(s.A.LogFile())
+		return err == nil && strings.Contains(string(b), "the guest is out of COLO")
+	}))
+	s.must(s.A.Start(s.ctx))
+	m, err := s.A.WaitRole(s.ctx, scene.Machine, "solo")
+	s.must(err)
+	if m.QemuPid != int64(left) {
+		t.Errorf("the machine runs in process %d, and was in %d", m.QemuPid, left)
+	}
+	s.flows(traffic, udpRate)
+	s.verdict(traffic)
+}
