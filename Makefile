@@ -8,6 +8,9 @@ BIN = build/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # How long fuzz-short spends on each target.
 FUZZTIME ?= 5s
+# How long soak goes on, and its first seed; 0 is one at random.
+DURATION ?= 1h
+SEED ?= 0
 
 # Packages that measure time or boot guests run one by one, after the others.
 UNIT = ./guestagent/... ./hostd/... ./proto/... ./qmp/...
@@ -16,7 +19,7 @@ SOURCES = e2e guestagent hostd images proto qmp
 UNIT_FLAGS = -race -timeout 10m
 E2E_FLAGS = -race -timeout 30m -p 1 -count 1
 
-.PHONY: help setup build images demo test unit e2e fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e soak fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +47,9 @@ unit: ## run the tests that need no set-up
 
 e2e: setup build ## run the tests against real guests
 	@go run ./e2e/summary -- $(E2E_FLAGS) $(E2E)
+
+soak: setup build ## let the nemesis break the pair for DURATION (1h), from SEED if given; report in build/soak
+	@go run ./e2e/soak -duration $(DURATION) -seed $(SEED)
 
 fuzz-short: ## run each fuzz target for FUZZTIME (5s)
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' $(SOURCES) | sort | \

@@ -1,0 +1,14 @@
+// Package nemesis breaks a protected pair at random, again and again, and
+// judges from outside whether the two promises hold: what the machine accepted
+// is not lost or contradicted, and never do two hosts speak for it.
+//
+// A run is a number of rounds. In each the pair is protected to begin with;
+// then up to two disturbances (a slow link, a full disk, a member of the
+// arbiter gone) and one fault (something killed, stopped or cut off) happen at
+// random times, and everything is healed. The pair must come back by itself.
+// At most one fault of a round takes a copy of the machine away: two at once
+// are more than a pair survives.
+//
+// All choices follow from the seed. What they meet does not: processes run as
+// they like.
+package nemesis

@@ -1,0 +1,44 @@
+package nemesis
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+)
+
+const build = "../../build"
+
+var (
+	seed   = flag.Uint64("nemesis.seed", 0, "run this seed instead of the fixed ones")
+	rounds = flag.Int("nemesis.rounds", 6, "rounds for each seed")
+)
+
+// TestNemesis runs fixed seeds. "go test ./e2e/nemesis -nemesis.seed N" repeats
+// one that a soak has printed.
+func TestNemesis(t *testing.T) {
+	if err := lab.Available(); err != nil {
+		t.Skip(err)
+	}
+	seeds := []uint64{1, 2}
+	if *seed != 0 {
+		seeds = []uint64{*seed}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r, err := Run(t.Context(), Options{Build: build, Seed: seed, Rounds: *rounds, Progress: os.Stderr})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range r.Findings {
+				t.Error(f)
+			}
+			if len(r.Findings) > 0 {
+				t.Log(r.Logs)
+			}
+			t.Logf("%d packets sent, %d lost, %d duplicated, %d reordered", r.Sent, r.Lost, r.Duplicated, r.Reordered)
+		})
+	}
+}

@@ -1,0 +1,230 @@
+package nemesis
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+)
+
+// act breaks one thing.
+type act struct {
+	name string
+	do   func(ctx context.Context) error
+}
+
+// plan of a round: disturbances, the fault, and how long to wait before it and
+// before everything is healed.
+type plan struct {
+	acts         []act
+	before, hold time.Duration
+}
+
+func (p plan) String() string {
+	var names []string
+	for _, a := range p.acts {
+		names = append(names, a.name)
+	}
+	return strings.Join(names, "; ")
+}
+
+// plan a round for a machine that runs on p with its standby on s.
+func (n *nemesis) plan(p, s *lab.Host) plan {
+	var chosen plan
+	disturbances := n.disturbances(p, s)
+	for range n.random.IntN(3) {
+		i := n.random.IntN(len(disturbances))
+		chosen.acts = append(chosen.acts, disturbances[i])
+		disturbances = append(disturbances[:i], disturbances[i+1:]...)
+	}
+	faults := n.faultsOf(p, s)
+	chosen.acts = append(chosen.acts, faults[n.random.IntN(len(faults))])
+	chosen.before, chosen.hold = n.between(0, 700), n.between(100, 2500)
+	return chosen
+}
+
+// between two numbers of milliseconds.
+func (n *nemesis) between(least, most int) time.Duration {
+	return time.Duration(least+n.random.IntN(most-least)) * time.Millisecond
+}
+
+// disturbances leave the pair whole.
+func (n *nemesis) disturbances(p, s *lab.Host) []act {
+	shape := func(name string, sh lab.Shape) act {
+		sh.Seed = n.random.Uint64()
+		return act{name, func(context.Context) error { return n.Link.Shape(sh) }}
+	}
+	return []act{
+		shape("the link is slow (20 ms)", lab.Shape{Delay: 20 * time.Millisecond, Jitter: 5 * time.Millisecond}),
+		shape("the link reorders", lab.Shape{Delay: time.Millisecond, Reorder: 0.1}),
+		shape("the link loses packets", lab.Shape{Delay: time.Millisecond, Loss: 0.01}),
+		{"the link is narrow (20 MB/s)", func(context.Context) error { return n.Link.Rate(20 << 20) }},
+		{"the witness is killed", func(context.Context) error { _, err := n.Witness.Kill(); return err }},
+		{"the witness is stopped", func(context.Context) error { return n.Witness.Stop() }},
+		{"the primary loses the arbiter", func(context.Context) error { return p.Arb.Unplug() }},
+		{"the standby loses the arbiter", func(context.Context) error { return s.Arb.Unplug() }},
+		{"the arbiter loses its network", func(context.Context) error { return n.Arbiter.Cut() }},
+		{"the primary's disk is full", func(context.Context) error { return p.FillState() }},
+		{"the standby's disk is full", func(context.Context) error { return s.FillState() }},
+		{"the primary's supervisor is killed", func(context.Context) error { _, err := p.KillSupervisor(); return err }},
+		{"the standby's supervisor is killed", func(context.Context) error { _, err := s.KillSupervisor(); return err }},
+	}
+}
+
+// faultsOf takes at most one copy of the machine away, or parts the hosts.
+func (n *nemesis) faultsOf(p, s *lab.Host) []act {
+	all := []act{
+		{"the hosts lose each other", func(context.Context) error { return n.Link.Cut() }},
+		{"the primary is cut off from everything but the networks", isolate(p)},
+		{"the standby is cut off from everything but the networks", isolate(s)},
+		{"the primary's QEMU is stopped", func(ctx context.Context) error { return n.stopped(ctx, p.StopQEMU(scene.Machine), s) }},
+		{"the machine is switched over", func(ctx context.Context) error { n.ask(ctx, p, s, "switchover"); return nil }},
+		{"an operator takes over", func(ctx context.Context) error { n.ask(ctx, s, p, "takeover"); return nil }},
+		n.skewed(s),
+	}
+	for _, label := range []string{fault.Storing, fault.Applying, fault.Applied} {
+		all = append(all, n.crash(p, s, label, false))
+	}
+	for _, label := range []string{fault.Requested, fault.Quiescing, fault.Stopped, fault.Copying, fault.Copied, fault.Shipping, fault.Sent, fault.Committing} {
+		all = append(all, n.crash(p, s, label, true))
+	}
+	for _, h := range []*lab.Host{p, s} {
+		who, other := "primary", s
+		if h == s {
+			who, other = "standby", p
+		}
+		all = append(all,
+			act{"the " + who + "'s QEMU is killed", func(context.Context) error { _, err := h.KillQEMU(scene.Machine); return err }},
+			act{"the " + who + "'s daemon is killed", func(context.Context) error { _, err := h.Kill(); return err }},
+			act{"the " + who + "'s daemon ends", func(context.Context) error { return h.Terminate() }},
+			act{"the " + who + "'s host is killed", func(context.Context) error { _, err := h.KillAll(); return err }},
+			act{"the " + who + "'s host loses power", func(context.Context) error { return n.powerOff(h) }},
+			act{"the " + who + "'s daemon is stopped", func(ctx context.Context) error { return n.stopped(ctx, h.Stop(), other) }},
+			act{"the " + who + "'s host is stopped", func(ctx context.Context) error { return n.stopped(ctx, h.StopAll(), other) }},
+		)
+	}
+	return all
+}
+
+func isolate(h *lab.Host) func(context.Context) error {
+	return func(context.Context) error {
+		if err := h.Link.Unplug(); err != nil {
+			return err
+		}
+		return h.Arb.Unplug()
+	}
+}
+
+// stopped waits, but not for long, until the other host has the machine alone.
+func (n *nemesis) stopped(ctx context.Context, err error, other *lab.Host) error {
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 6*time.Second)
+	defer cancel()
+	_ = scene.Until(ctx, func() bool { role := n.role(ctx, other); return role != "standby" && role != "protected" })
+	return nil
+}
+
+// ask for what may be refused: the arbiter may be out of reach.
+func (n *nemesis) ask(ctx context.Context, h, _ *lab.Host, what string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if what == "takeover" {
+		h.Takeover(ctx, scene.Machine)
+		return
+	}
+	h.Switchover(ctx, scene.Machine)
+}
+
+func (n *nemesis) powerOff(h *lab.Host) error {
+	n.dark[h.Name] = true
+	_, err := h.PowerOff()
+	return err
+}
+
+// skewed restarts the standby with another time of day and gives it the
+// machine.
+func (n *nemesis) skewed(s *lab.Host) act {
+	by := []time.Duration{-45 * time.Minute, 3 * time.Hour, 400 * 24 * time.Hour}[n.random.IntN(3)]
+	return act{fmt.Sprintf("the standby's clock is %v off", by), func(ctx context.Context) error {
+		s.Skew(by)
+		return n.restart(ctx, s)
+	}}
+}
+
+// restart a host's daemon in good order.
+func (n *nemesis) restart(ctx context.Context, h *lab.Host) error {
+	if err := h.Terminate(); err != nil {
+		return err
+	}
+	return h.Start(ctx, n.faults[h.Name].Env()...)
+}
+
+// crash kills the standby's daemon at a labelled step, of its own or, once it
+// is the primary, of the primary.
+func (n *nemesis) crash(p, s *lab.Host, label string, asPrimary bool) act {
+	whose := "standby's"
+	if asPrimary {
+		whose = "primary's"
+	}
+	return act{"the " + whose + " daemon crashes at " + label, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+		defer cancel()
+		f := n.faults[s.Name]
+		f.Arm(label + "@30")
+		defer f.Arm()
+		if err := n.restart(ctx, s); err != nil {
+			return err
+		}
+		hit := make(chan error, 1)
+		go func() { // ends with ctx
+			_, err := f.Await(ctx, label)
+			hit <- err
+		}()
+		if asPrimary {
+			n.switchTo(ctx, p, s)
+		}
+		if err := <-hit; err != nil {
+			return nil // the arbiter kept it from becoming the primary
+		}
+		_, err := s.Kill()
+		return err
+	}}
+}
+
+// switchTo moves the machine once the pair is whole.
+func (n *nemesis) switchTo(ctx context.Context, p, s *lab.Host) {
+	err := scene.Until(ctx, func() bool { return n.role(ctx, p) == "protected" && n.role(ctx, s) == "standby" })
+	if err == nil {
+		n.ask(ctx, p, s, "switchover")
+	}
+}
+
+// carryOut breaks what the plan says.
+func (n *nemesis) carryOut(ctx context.Context, p plan) error {
+	for i, a := range p.acts {
+		if i == len(p.acts)-1 {
+			rest(ctx, p.before)
+		}
+		if err := a.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", a.name, err)
+		}
+	}
+	rest(ctx, p.hold)
+	return ctx.Err()
+}
+
+// rest is part of the plan: faults last for a while.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

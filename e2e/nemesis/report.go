@@ -1,0 +1,71 @@
+package nemesis
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
+)
+
+// Report of a run.
+type Report struct {
+	Seed    uint64
+	Started time.Time
+	Elapsed time.Duration
+	Rounds  []Round
+	// Findings are promises that did not hold. There should be none.
+	Findings []string
+	// Logs of all daemons, if there are findings.
+	Logs string
+	// Sent, Lost and so on count packets of all rounds. What is lost while a
+	// host is dead, or nobody may speak, is not a finding.
+	Sent, Lost, Duplicated, Reordered uint64
+	// Missed is how many frames the observer of the wire did not see.
+	Missed uint64
+}
+
+// Round is what was broken, and how long the pair took.
+type Round struct {
+	Number       int
+	Primary      string
+	What         string
+	Broken, Back time.Duration
+}
+
+func (r *Report) add(v traffic.Verdict) {
+	r.Sent += v.Sent
+	r.Lost += v.Lost
+	r.Duplicated += v.Duplicated
+	r.Reordered += v.Reordered
+}
+
+// WriteText writes the report for people, in Markdown.
+func (r *Report) WriteText(w io.Writer) {
+	fmt.Fprintf(w, "# Nemesis, seed %d\n\n%d rounds in %v, begun %s. Findings: %d.\n\n", r.Seed, len(r.Rounds),
+		r.Elapsed.Round(time.Second), r.Started.Format(time.RFC3339), len(r.Findings))
+	for _, f := range r.Findings {
+		fmt.Fprintf(w, "- %s\n", f)
+	}
+	fmt.Fprintf(w, "\nPackets: %d sent, %d lost, %d duplicated, %d reordered. Frames that the observer missed: %d.\n",
+		r.Sent, r.Lost, r.Duplicated, r.Reordered, r.Missed)
+	if len(r.Rounds) == 0 {
+		return
+	}
+	var back []time.Duration
+	for _, round := range r.Rounds {
+		back = append(back, round.Back)
+	}
+	slices.Sort(back)
+	at := func(q float64) time.Duration { return back[int(q*float64(len(back)-1))].Round(time.Millisecond) }
+	fmt.Fprintf(w, "\nProtected again after healing: median %v, p95 %v, longest %v.\n\n", at(0.5), at(0.95), at(1))
+	fmt.Fprintf(w, "| round | machine on | what | broken for | protected again after |\n|---|---|---|---|---|\n")
+	for _, round := range r.Rounds {
+		fmt.Fprintf(w, "| %d | %s | %s | %v | %v |\n", round.Number, round.Primary, round.What,
+			round.Broken.Round(time.Millisecond), round.Back.Round(time.Millisecond))
+	}
+	if r.Logs != "" {
+		fmt.Fprintf(w, "\n```\n%s\n```\n", r.Logs)
+	}
+}
