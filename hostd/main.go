@@ -54,6 +54,9 @@ func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
 
 // serve runs the daemon, with this host's member of the arbiter if it has one.
 func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
+	if err := dropPrivileges(daemonCapabilities); err != nil {
+		return err
+	}
 	own, err := identity(c, log)
 	if err != nil {
 		return err
@@ -78,6 +81,9 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 
 // witness takes part in the arbiter and runs no machines.
 func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
+	if err := dropPrivileges(otherCapabilities); err != nil {
+		return err
+	}
 	if _, err := identity(c, log); err != nil {
 		return err
 	}
@@ -97,6 +103,9 @@ const (
 
 // superviseMachines holds what must outlive the daemon.
 func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) error {
+	if err := dropPrivileges(otherCapabilities); err != nil {
+		return err
+	}
 	own, err := identity(c, log)
 	if err != nil {
 		return err
