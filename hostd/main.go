@@ -45,11 +45,8 @@ func versionText() string {
 
 // identity proves who this host is. It is read anew when its files change.
 func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
-	own, err := pki.Load(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}, pki.Options{Now: fault.Now, Log: log.Named("tls")})
-	if err == nil && own.Name() != c.Host {
-		err = fmt.Errorf("the certificate %s is of host %q; the configuration says that this is host %q", c.TLS.Cert, own.Name(), c.Host)
-	}
-	return own, err
+	return pki.Load(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key},
+		pki.Options{Host: c.Host, Now: fault.Now, Log: log.Named("tls")})
 }
 
 // serve runs the daemon, with this host's member of the arbiter if it has one.

@@ -10,7 +10,8 @@ import (
 )
 
 // AlreadySecure are gRPC's credentials for a server whose connections come from
-// a Mux: hands have been shaken.
+// a Mux, their handshake done. Handlers find the peer in credentials.TLSInfo,
+// whose State is for PeerName.
 func AlreadySecure() credentials.TransportCredentials { return alreadySecure{} }
 
 type alreadySecure struct{}
@@ -20,7 +21,11 @@ func (alreadySecure) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthI
 	if !ok {
 		return nil, nil, errors.New("the connection is not secured")
 	}
-	return conn, credentials.TLSInfo{State: secured.ConnectionState(),
+	state := secured.ConnectionState()
+	if !state.HandshakeComplete {
+		return nil, nil, errors.New("the connection is not secured yet")
+	}
+	return conn, credentials.TLSInfo{State: state,
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
 }
 

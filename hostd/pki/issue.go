@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -30,12 +32,17 @@ const (
 // hosts differ.
 const clockSlack = time.Hour
 
+// authorityName is the authority's, without the endings of its files.
+const authorityName = "ca"
+
+// hostName is the rule of the configuration.
 var hostName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62})$`)
 
 // InitOptions of an authority and its hosts.
 type InitOptions struct {
 	Hosts []string
 	// Authority and Host are how long certificates are valid; 0: the defaults.
+	// A host's ends no later than its authority's.
 	Authority, Host time.Duration
 	// Now is the present time; nil: the system's.
 	Now func() time.Time
@@ -51,51 +58,67 @@ func (o *InitOptions) complete() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	seen := map[string]bool{"ca": true, Cluster: true}
+	// Names in certificates are compared without regard to case.
+	seen := map[string]bool{}
 	for _, h := range o.Hosts {
-		if !hostName.MatchString(h) || seen[h] {
-			return fmt.Errorf("%q is no name of a host, or named twice: 1 to 63 letters, digits, dots, dashes and underscores; not \"ca\" or %q", h, Cluster)
+		lower := strings.ToLower(h)
+		switch {
+		case !hostName.MatchString(h):
+			return fmt.Errorf("%q is no host name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", h)
+		case lower == authorityName || lower == Cluster:
+			return fmt.Errorf("a host cannot be named %q: that is the authority's or every host's", h)
+		case seen[lower]:
+			return fmt.Errorf("host %q is named twice; upper and lower case are the same here", h)
 		}
-		seen[h] = true
+		seen[lower] = true
 	}
 	return nil
 }
 
 // Init makes an authority in a directory, ca.crt and ca.key, and a certificate
-// and key for each host, HOST.crt and HOST.key. It replaces nothing: if one of
-// the files exists, nothing is made.
+// and key for each host, HOST.crt and HOST.key, all ECDSA on P-256. It replaces
+// nothing: if one of the files exists, nothing is made.
 func Init(dir string, o InitOptions) error {
-	err := o.complete()
-	if err == nil {
-		err = absent(dir, append([]string{"ca"}, o.Hosts...)...)
-	}
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err == nil {
-		err = makeAuthority(dir, o)
-	}
-	for _, h := range o.Hosts {
-		if err == nil {
-			err = issue(dir, h, o)
-		}
-	}
-	if err != nil {
+	if err := initialise(dir, o); err != nil {
 		return fmt.Errorf("make certificates in %s: %w", dir, err)
 	}
 	return nil
 }
 
+func initialise(dir string, o InitOptions) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	if err := absent(dir, append([]string{authorityName}, o.Hosts...)...); err != nil {
+		return err
+	}
+	authority, err := newAuthority(o)
+	if err != nil {
+		return err
+	}
+	pairs := []*pair{authority}
+	for _, h := range o.Hosts {
+		p, err := newHost(h, authority, o)
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, p)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return create(dir, pairs)
+}
+
 // Issue makes a certificate and key for one more host with the authority in a
-// directory. With renew it replaces those that the host has.
+// directory; what exists stays, and is an error. With renew it replaces those
+// that the host has, both with new ones: a reader finds whole files, though for
+// a moment they may not belong together.
 func Issue(dir, host string, renew bool, o InitOptions) error {
 	o.Hosts = []string{host}
-	err := o.complete()
-	if err == nil && !renew {
-		err = absent(dir, host)
-	}
-	if err == nil {
-		err = issue(dir, host, o)
+	err := issue(dir, host, renew, o)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; make an authority there with \"hostd pki init\"", err)
 	}
 	if err != nil {
 		return fmt.Errorf("make a certificate for host %s in %s: %w", host, dir, err)
@@ -103,120 +126,180 @@ func Issue(dir, host string, renew bool, o InitOptions) error {
 	return nil
 }
 
+func issue(dir, host string, renew bool, o InitOptions) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	if err := alone(dir, host); err != nil {
+		return err
+	}
+	missing := absent(dir, host)
+	if !renew && missing != nil {
+		return fmt.Errorf("%w; to replace it, renew it", missing)
+	}
+	if renew && missing == nil {
+		return errors.New("there is none to renew; make it without renewing")
+	}
+	authority, err := readAuthority(dir)
+	if err != nil {
+		return fmt.Errorf("read the authority: %w", err)
+	}
+	p, err := newHost(host, authority, o)
+	if err != nil {
+		return err
+	}
+	if renew {
+		return replace(dir, p)
+	}
+	return create(dir, []*pair{p})
+}
+
 // absent makes sure that nothing would be replaced.
 func absent(dir string, names ...string) error {
 	for _, n := range names {
 		for _, path := range []string{filepath.Join(dir, n+".crt"), filepath.Join(dir, n+".key")} {
-			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			_, err := os.Lstat(path)
+			if err == nil {
 				return fmt.Errorf("%s exists; nothing was made", path)
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-func makeAuthority(dir string, o InitOptions) error {
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "Stillpoint authority"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+// alone makes sure that no other host's name differs by case only: either could
+// pass for the other.
+func alone(dir, host string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
 	}
-	return makePair(dir, "ca", template, o.Authority, o.Now(), nil, nil)
+	for _, e := range entries {
+		other, ok := strings.CutSuffix(e.Name(), ".crt")
+		if ok && other != host && strings.EqualFold(other, host) {
+			return fmt.Errorf("host %q is there already; upper and lower case are the same here", other)
+		}
+	}
+	return nil
 }
 
-func issue(dir, host string, o InitOptions) error {
-	authority, key, err := readPair(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key"))
-	if err != nil {
-		return fmt.Errorf("read the authority: %w", err)
+// pair is a certificate and its key, before they are files.
+type pair struct {
+	name        string
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(o InitOptions) (*pair, error) {
+	return newPair(authorityName, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "Stillpoint authority"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage:  x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		NotBefore: o.Now().Add(-clockSlack), NotAfter: o.Now().Add(o.Authority),
+	}, nil)
+}
+
+func newHost(host string, authority *pair, o InitOptions) (*pair, error) {
+	end := authority.certificate.NotAfter
+	if !o.Now().Before(end) {
+		return nil, fmt.Errorf("the authority's own time was over at %s; make a new one", end)
+	}
+	if own := o.Now().Add(o.Host); own.Before(end) {
+		end = own
 	}
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: host}, DNSNames: []string{host, Cluster},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore:   o.Now().Add(-clockSlack), NotAfter: end,
 	}
-	return makePair(dir, host, template, o.Host, o.Now(), authority, key)
+	// A name that reads as an address is only ever compared as one.
+	if address := net.ParseIP(host); address != nil {
+		template.IPAddresses = []net.IP{address}
+	}
+	return newPair(host, template, authority)
 }
 
-// makePair makes a certificate and its key, signed by an authority or by itself.
-func makePair(dir, name string, template *x509.Certificate, validity time.Duration, now time.Time, authority *x509.Certificate, by *ecdsa.PrivateKey) error {
+// newPair is signed by an authority; nil: by itself.
+func newPair(name string, template *x509.Certificate, authority *pair) (*pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
-	}
-	if authority == nil {
-		authority, by = template, key
+		return nil, err
 	}
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
-		return err
+		return nil, err
 	}
-	template.NotBefore, template.NotAfter = now.Add(-clockSlack), now.Add(validity)
-	der, err := x509.CreateCertificate(rand.Reader, template, authority, &key.PublicKey, by)
+	if authority == nil {
+		authority = &pair{certificate: template, key: key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, authority.certificate, &key.PublicKey, authority.key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	// A reader between the two renames finds a pair that does not match, and
-	// keeps the one it has.
-	if err := replace(filepath.Join(dir, name+".key"), "PRIVATE KEY", secret, 0o600); err != nil {
-		return err
-	}
-	return replace(filepath.Join(dir, name+".crt"), "CERTIFICATE", der, 0o644)
+	certificate, err := x509.ParseCertificate(der)
+	return &pair{name: name, certificate: certificate, key: key}, err
 }
 
-// replace writes a file whole or not at all.
-func replace(path, kind string, der []byte, mode os.FileMode) error {
-	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+// readAuthority of a directory. ca.crt may hold the certificates of others too.
+func readAuthority(dir string) (*pair, error) {
+	path := filepath.Join(dir, authorityName)
+	all, err := readCertificates(path + ".crt")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
+	key, err := readKey(path + ".key")
 	if err != nil {
-		os.Remove(temporary)
+		return nil, err
 	}
-	return err
+	for _, c := range all {
+		if c.IsCA && key.PublicKey.Equal(c.PublicKey) {
+			return &pair{name: authorityName, certificate: c, key: key}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s.key is the key of no authority in %s.crt", path, path)
 }
 
-func readPair(certificate, key string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	all, err := readCertificates(certificate)
+func readKey(path string) (*ecdsa.PrivateKey, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, err
-	}
-	b, err := os.ReadFile(key)
-	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
-		return nil, nil, fmt.Errorf("%s holds no PEM", key)
+		return nil, fmt.Errorf("%s holds no PEM", path)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", key, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	secret, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || !secret.PublicKey.Equal(all[0].PublicKey) {
-		return nil, nil, fmt.Errorf("%s is not the key of %s", key, certificate)
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is no ECDSA key", path)
 	}
-	return all[0], secret, nil
+	return key, nil
 }
 
-// readCertificates of a PEM file, at least one.
+// Certificates of a PEM file, at least one, in their order. A file that holds
+// anything else is an error.
+func Certificates(path string) ([]*x509.Certificate, error) { return readCertificates(path) }
+
 func readCertificates(path string) ([]*x509.Certificate, error) {
 	rest, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
+	// The decoder passes over blocks that are cut short.
+	begun := strings.Count(string(rest), "-----BEGIN ")
 	var all []*x509.Certificate
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%s holds a %s; only certificates belong there", path, block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -224,11 +307,11 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 		}
 		all = append(all, c)
 	}
+	if len(all) != begun {
+		return nil, fmt.Errorf("%s: %d of its %d certificates cannot be read", path, begun-len(all), begun)
+	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s holds no certificate", path)
 	}
 	return all, nil
 }
-
-// Certificates of a file, for people.
-func Certificates(path string) ([]*x509.Certificate, error) { return readCertificates(path) }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -15,21 +16,35 @@ import (
 const (
 	// handshakeLimit is how long a peer may take to say who it is.
 	handshakeLimit = 5 * time.Second
-	// handshakes is how many may be under way at once. For one more the oldest
-	// is given up: who belongs here is done in a moment.
-	handshakes = 64
+	// mostPending is how many handshakes may be under way at once. For one more
+	// the oldest is given up: who belongs here is done in a moment.
+	mostPending = 64
+	// acceptPause is how long a port rests that cannot accept for want of files
+	// or memory.
+	acceptPause = 100 * time.Millisecond
+	// warnEvery bounds what strangers can write into the log.
+	warnEvery = 10 * time.Second
 )
 
 // Mux shares one port among protocols, which clients name by ALPN (RFC 7301).
-// A stranger gets nothing but a failed handshake.
+// A stranger gets nothing but a failed handshake: the connections that it can
+// hold, their time and what is logged of them are bounded.
 type Mux struct {
 	listener  net.Listener
 	config    *tls.Config
 	log       hclog.Logger
 	protocols map[string]*branch
-	pending   []net.Conn // handshakes under way, oldest first
-	mu        sync.Mutex // guards pending
+	limit     time.Duration // of a handshake
+	most      int           // handshakes under way
 	owned     sync.WaitGroup
+
+	mu      sync.Mutex
+	pending []net.Conn    // handshakes under way, oldest first
+	warned  time.Time     // when a stranger was last logged
+	silent  int           // strangers since, which were not
+	serving chan struct{} // closed when Serve has ended; nil before it begins
+	end     context.CancelFunc
+	closed  bool
 }
 
 // branch is the listener of one protocol.
@@ -40,23 +55,36 @@ type branch struct {
 	closing sync.Once
 }
 
-// NewMux takes the listener's connections once it serves.
+// NewMux takes the listener's connections once it serves. server is an
+// Identity's; log may be nil.
 func NewMux(l net.Listener, server *tls.Config, log hclog.Logger) *Mux {
-	return &Mux{listener: l, config: server, log: log, protocols: map[string]*branch{}}
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	return &Mux{listener: l, config: server, log: log, protocols: map[string]*branch{}, limit: handshakeLimit, most: mostPending}
 }
 
-// Listener of a protocol. Call it before Serve. Its connections are *tls.Conn
-// that have shaken hands.
+// Listener of a protocol. Call it before Serve, once for each protocol. Its
+// connections are *tls.Conn whose handshake is done; to close it refuses its
+// protocol and leaves the port to the others.
 func (m *Mux) Listener(protocol string) net.Listener {
 	b := &branch{address: m.listener.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
 	m.protocols[protocol] = b
 	return b
 }
 
-// Serve until the context ends or the listener fails. It waits for handshakes
-// that are under way, and closes the protocols' listeners.
+// Serve until the context ends, the Mux is closed or the listener fails; only
+// the last is an error. It ends handshakes that are under way, closes the
+// protocols' listeners and waits for all that it began; connections that were
+// handed out live on. Call it once.
 func (m *Mux) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	serving := make(chan struct{})
+	defer close(serving)
+	if !m.start(cancel, serving) {
+		cancel()
+	}
 	stop := context.AfterFunc(ctx, func() { m.listener.Close() })
 	err := m.accept(ctx)
 	cancel()
@@ -69,46 +97,108 @@ func (m *Mux) Serve(ctx context.Context) error {
 	return err
 }
 
+// start tells whether the Mux is still open.
+func (m *Mux) start(end context.CancelFunc, serving chan struct{}) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.end, m.serving = end, serving
+	return !m.closed
+}
+
+// Close ends Serve and waits for it. A Mux that does not serve closes its
+// listener only, and never will serve.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	end, serving := m.end, m.serving
+	m.mu.Unlock()
+	if serving == nil {
+		return m.listener.Close()
+	}
+	end()
+	<-serving
+	return nil
+}
+
 func (m *Mux) accept(ctx context.Context) error {
 	for {
 		conn, err := m.listener.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
-		}
-		m.owned.Go(func() {
+		switch {
+		case err == nil:
 			m.begin(conn)
-			b, secured, err := m.handshake(ctx, conn)
-			m.end(conn)
-			if err != nil {
-				m.log.Warn("stranger refused", "peer", conn.RemoteAddr(), "error", err)
-				conn.Close()
-				return
-			}
-			b.hand(secured)
-		})
+			m.owned.Go(func() { m.receive(ctx, conn) })
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return nil
+		case !passing(err):
+			return err
+		default:
+			m.log.Error("cannot accept connections now", "error", err)
+			rest(ctx)
+		}
 	}
+}
+
+// passing tells of a want that may pass.
+func passing(err error) bool {
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
+}
+
+func rest(ctx context.Context) {
+	t := time.NewTimer(acceptPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// receive one connection and hand it on.
+func (m *Mux) receive(ctx context.Context, conn net.Conn) {
+	b, secured, err := m.handshake(ctx, conn)
+	m.finish(conn)
+	if err != nil {
+		conn.Close()
+		if ctx.Err() == nil {
+			m.refused(conn, err)
+		}
+		return
+	}
+	b.hand(secured)
 }
 
 func (m *Mux) begin(conn net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.pending = append(m.pending, conn); len(m.pending) > handshakes {
+	if m.pending = append(m.pending, conn); len(m.pending) > m.most {
 		m.pending[0].Close()
 		m.pending = m.pending[1:]
 	}
 }
 
-func (m *Mux) end(conn net.Conn) {
+func (m *Mux) finish(conn net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pending = slices.DeleteFunc(m.pending, func(c net.Conn) bool { return c == conn })
 }
 
+func (m *Mux) refused(conn net.Conn, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.warned.IsZero() && time.Since(m.warned) < warnEvery {
+		m.silent++
+		return
+	}
+	m.log.Warn("stranger refused", "peer", conn.RemoteAddr(), "error", err, "not-logged-before", m.silent)
+	m.warned, m.silent = time.Now(), 0
+}
+
 func (m *Mux) handshake(ctx context.Context, conn net.Conn) (*branch, net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
+	ctx, cancel := context.WithTimeout(ctx, m.limit)
 	defer cancel()
 	secured := tls.Server(conn, m.config)
 	if err := secured.HandshakeContext(ctx); err != nil {
@@ -121,6 +211,7 @@ func (m *Mux) handshake(ctx context.Context, conn net.Conn) (*branch, net.Conn, 
 	return b, secured, nil
 }
 
+// hand a connection to who accepts, or close it when nobody will.
 func (b *branch) hand(conn net.Conn) {
 	select {
 	case b.conns <- conn:
