@@ -184,6 +184,7 @@ func (b *board) fill(m *control.Machine) {
 	m.Role, m.Peer, m.Generation, m.QemuVersion = b.roleName, b.peerName, b.generationNo, b.qemuVersion
 	m.Epoch, m.ReplicaEpoch, m.Checkpoints, m.BytesShipped = b.committed, b.replicaEpoch, b.checkpoints, b.bytesShipped
 	m.PauseUs, m.QuiesceUs, m.CommitUs = b.pause.quantiles(), b.quiesce.quantiles(), b.commit.quantiles()
+	m.Input.Replayed, m.WantedStandby = b.replayed, b.standby
 	m.UptimeSeconds = uint64(time.Since(b.started).Seconds())
 	if b.last != nil {
 		m.DirtyPages = b.last.Pages

@@ -161,9 +161,10 @@ func (g *guest) status() *control.Machine {
 	s := g.gate.Stats()
 	m := &control.Machine{Name: g.name, QemuPid: int64(g.qemu.Pid()), Accel: g.d.accel, Agent: g.agentState(),
 		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output,
-		Console: g.spec.Console,
-		Output:  &control.Output{HeldFrames: uint64(s.HeldFrames), HeldBytes: uint64(s.HeldBytes), Released: s.Released, Dropped: s.Dropped, Resent: s.Resent},
-		Input:   &control.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped},
+		Console:  g.spec.Console,
+		Output:   &control.Output{HeldFrames: uint64(s.HeldFrames), HeldBytes: uint64(s.HeldBytes), Released: s.Released, Dropped: s.Dropped, Resent: s.Resent},
+		Input:    &control.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped, Logged: s.Logged, Unlogged: s.Unlogged},
+		InputLog: g.spec.Protection.InputLog,
 	}
 	g.board.fill(m)
 	m.Quiescence = g.quiescence()
@@ -201,6 +202,9 @@ func (g *guest) warnings(m *control.Machine) []string {
 	}
 	if m.OutputPolicy == "pass" {
 		w = append(w, "output is not held: after a takeover the network may have seen packets that the machine does not remember")
+	}
+	if m.Input.Unlogged > 0 {
+		w = append(w, fmt.Sprintf("%d packets reached the machine without being logged: limits.held-input was reached; they are lost if this host dies before the next commit", m.Input.Unlogged))
 	}
 	if m.Output.Dropped > 0 {
 		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))

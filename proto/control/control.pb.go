@@ -571,10 +571,16 @@ func (x *Output) GetResent() uint64 {
 
 // Input of a machine, in frames.
 type Input struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Held          uint64                 `protobuf:"varint,1,opt,name=held,proto3" json:"held,omitempty"`
-	Delivered     uint64                 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	Dropped       uint64                 `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Held      uint64                 `protobuf:"varint,1,opt,name=held,proto3" json:"held,omitempty"`
+	Delivered uint64                 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Dropped   uint64                 `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Frames that went to the standby's input log, and those that the guest got
+	// without: an asynchronous log had no room.
+	Logged   uint64 `protobuf:"varint,4,opt,name=logged,proto3" json:"logged,omitempty"`
+	Unlogged uint64 `protobuf:"varint,5,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
+	// Frames that a takeover handed in again, or late.
+	Replayed      uint64 `protobuf:"varint,6,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -630,6 +636,27 @@ func (x *Input) GetDropped() uint64 {
 	return 0
 }
 
+func (x *Input) GetLogged() uint64 {
+	if x != nil {
+		return x.Logged
+	}
+	return 0
+}
+
+func (x *Input) GetUnlogged() uint64 {
+	if x != nil {
+		return x.Unlogged
+	}
+	return 0
+}
+
+func (x *Input) GetReplayed() uint64 {
+	if x != nil {
+		return x.Replayed
+	}
+	return 0
+}
+
 type Machine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -660,8 +687,12 @@ type Machine struct {
 	Warnings      []string `protobuf:"bytes,21,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	UptimeSeconds uint64   `protobuf:"varint,22,opt,name=uptime_seconds,json=uptimeSeconds,proto3" json:"uptime_seconds,omitempty"`
 	// Standby: the last epoch that is held whole here.
-	ReplicaEpoch  uint64 `protobuf:"varint,23,opt,name=replica_epoch,json=replicaEpoch,proto3" json:"replica_epoch,omitempty"`
-	Console       string `protobuf:"bytes,24,opt,name=console,proto3" json:"console,omitempty"`
+	ReplicaEpoch uint64 `protobuf:"varint,23,opt,name=replica_epoch,json=replicaEpoch,proto3" json:"replica_epoch,omitempty"`
+	Console      string `protobuf:"bytes,24,opt,name=console,proto3" json:"console,omitempty"`
+	// sync, async or off.
+	InputLog string `protobuf:"bytes,25,opt,name=input_log,json=inputLog,proto3" json:"input_log,omitempty"`
+	// The host that is to protect the machine, also while it does not.
+	WantedStandby string `protobuf:"bytes,26,opt,name=wanted_standby,json=wantedStandby,proto3" json:"wanted_standby,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -860,6 +891,20 @@ func (x *Machine) GetReplicaEpoch() uint64 {
 func (x *Machine) GetConsole() string {
 	if x != nil {
 		return x.Console
+	}
+	return ""
+}
+
+func (x *Machine) GetInputLog() string {
+	if x != nil {
+		return x.InputLog
+	}
+	return ""
+}
+
+func (x *Machine) GetWantedStandby() string {
+	if x != nil {
+		return x.WantedStandby
 	}
 	return ""
 }
@@ -1180,11 +1225,14 @@ const file_control_proto_rawDesc = "" +
 	"held_bytes\x18\x02 \x01(\x04R\theldBytes\x12\x1a\n" +
 	"\breleased\x18\x03 \x01(\x04R\breleased\x12\x18\n" +
 	"\adropped\x18\x04 \x01(\x04R\adropped\x12\x16\n" +
-	"\x06resent\x18\x05 \x01(\x04R\x06resent\"S\n" +
+	"\x06resent\x18\x05 \x01(\x04R\x06resent\"\xa3\x01\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04held\x18\x01 \x01(\x04R\x04held\x12\x1c\n" +
 	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x18\n" +
-	"\adropped\x18\x03 \x01(\x04R\adropped\"\xe9\x06\n" +
+	"\adropped\x18\x03 \x01(\x04R\adropped\x12\x16\n" +
+	"\x06logged\x18\x04 \x01(\x04R\x06logged\x12\x1a\n" +
+	"\bunlogged\x18\x05 \x01(\x04R\bunlogged\x12\x1a\n" +
+	"\breplayed\x18\x06 \x01(\x04R\breplayed\"\xad\a\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -1216,7 +1264,9 @@ const file_control_proto_rawDesc = "" +
 	"\bwarnings\x18\x15 \x03(\tR\bwarnings\x12%\n" +
 	"\x0euptime_seconds\x18\x16 \x01(\x04R\ruptimeSeconds\x12#\n" +
 	"\rreplica_epoch\x18\x17 \x01(\x04R\freplicaEpoch\x12\x18\n" +
-	"\aconsole\x18\x18 \x01(\tR\aconsole\"\xbb\x03\n" +
+	"\aconsole\x18\x18 \x01(\tR\aconsole\x12\x1b\n" +
+	"\tinput_log\x18\x19 \x01(\tR\binputLog\x12%\n" +
+	"\x0ewanted_standby\x18\x1a \x01(\tR\rwantedStandby\"\xbb\x03\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12,\n" +
