@@ -53,8 +53,8 @@ type demo struct {
 func say(format string, args ...any) { fmt.Printf("demo: "+format+"\n", args...) }
 
 func (d *demo) run(ctx context.Context) (err error) {
-	say("setting the stage: two hosts, a client, a server")
-	d.scene, err = scene.New(ctx, scene.Options{Build: d.build})
+	say("setting the stage: two hosts, a witness, a client, a server")
+	d.scene, err = scene.New(ctx, scene.Options{Build: d.build, Arbiter: lab.ArbiterEtcd, ArbiterMembers: lab.MembersWitness})
 	if err != nil {
 		return err
 	}

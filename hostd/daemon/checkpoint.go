@@ -173,12 +173,30 @@ func (p *protection) finish(t *taken) error {
 		return err
 	}
 	p.reach(fault.Sent, n)
+	defer p.expectAck(n)()
 	if err := p.await(p.committed, n); err != nil {
 		return err
 	}
 	t.committed = time.Now()
 	p.report(t)
 	return nil
+}
+
+// acksAfter is how many detection limits a standby that holds an epoch may take
+// to say so.
+const acksAfter = 5
+
+var errNoAck = errors.New("the standby lives and does not acknowledge what it was sent")
+
+// expectAck gives a standby up that only keeps the link alive: output must not
+// wait for it for ever.
+func (p *protection) expectAck(epoch uint64) (done func()) {
+	timer := time.AfterFunc(acksAfter*p.g.d.detectionLimit(), func() {
+		if p.acked.Load() < epoch {
+			p.link.Close(errNoAck)
+		}
+	})
+	return func() { timer.Stop() }
 }
 
 func (p *protection) await(c <-chan uint64, n uint64) error {

@@ -35,6 +35,7 @@ type protection struct {
 	committed chan uint64   // epochs whose output has been released
 	asked     chan struct{} // a checkpoint is due whatever the policy says
 	last      atomic.Bool
+	acked     atomic.Uint64 // the last epoch that the standby has acknowledged
 	policy    policy.Policy
 	learned   policy.State
 	addresses int // how many the standby knows
@@ -235,6 +236,7 @@ func (p *protection) listen() {
 		}
 		switch h.Type {
 		case replica.TypeAck:
+			p.acked.Store(h.Epoch)
 			p.post(pair.EpochAcked{Epoch: h.Epoch})
 		case replica.TypeInputStored:
 			p.storedInput(payload)

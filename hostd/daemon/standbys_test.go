@@ -159,3 +159,29 @@ func TestAStandbyThatFloods(t *testing.T) {
 	a.mustUnprotect("m")
 	w.check()
 }
+
+// TestAStandbyThatNeverAcknowledges is given up, although it lives: the machine
+// runs on alone.
+func TestAStandbyThatNeverAcknowledges(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	a.mustStart("m", "")
+	falseStandby(t, a, func(conn net.Conn, r *replica.Reader) {
+		stand(conn, r)
+		for acked := false; ; {
+			h, _, err := r.Next()
+			switch {
+			case err != nil:
+				return
+			case h.Type == replica.TypeEpochEnd && !acked:
+				conn.Write(frame(replica.TypeAck, h.Epoch, nil))
+				acked = true
+			case h.Type == replica.TypeHeartbeat:
+				conn.Write(frame(replica.TypeHeartbeat, 0, replica.Heartbeat{}.Append(nil)))
+			}
+		}
+	})
+	if err := a.protect("m", "nowhere"); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the machine to run alone", func() bool { return a.machine("m").Role == "solo" })
+}
