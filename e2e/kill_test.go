@@ -17,7 +17,7 @@ var phases = []string{fault.Requested, fault.Quiescing, fault.Stopped, fault.Cop
 func TestQEMUKilledInEachPhase(t *testing.T) {
 	for _, phase := range phases {
 		t.Run(phase, func(t *testing.T) {
-			killed(t, phase, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
+			killed(t, phase, true, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
 		})
 	}
 }
@@ -25,14 +25,16 @@ func TestQEMUKilledInEachPhase(t *testing.T) {
 func TestHostKilledInEachPhase(t *testing.T) {
 	for _, phase := range phases {
 		t.Run(phase, func(t *testing.T) {
-			killed(t, phase, func(s *stage) (time.Time, error) { return s.A.KillAll() })
+			killed(t, phase, false, func(s *stage) (time.Time, error) { return s.A.KillAll() })
 		})
 	}
 }
 
 // killed lets something die while the daemon of the primary stands at a phase,
-// and checks that the standby carries on from the last commit.
-func killed(t *testing.T, phase string, kill func(*stage) (time.Time, error)) {
+// and checks that the standby carries on from the last commit. What the machine
+// had accepted is not lost, and nothing at all while the daemon lives to pass on
+// what arrives.
+func killed(t *testing.T, phase string, daemonLives bool, kill func(*stage) (time.Time, error)) {
 	const epoch = 15
 	s := newStage(t, 90*time.Second, scene.Options{Faults: true})
 	faults, err := s.A.Faults(fmt.Sprintf("%s@%d", phase, epoch))
@@ -52,6 +54,10 @@ func killed(t *testing.T, phase string, kill func(*stage) (time.Time, error)) {
 	s.flows(traffic, udpRate)
 	r := s.verdict(traffic)
 	s.reportBlackout(r, at)
+	if daemonLives && r.Verdict.Lost != 0 {
+		t.Errorf("%d packets were lost although only QEMU died", r.Verdict.Lost)
+	}
+	s.lostInBlackout(r, at)
 }
 
 // checkEpoch holds the epoch that the standby ran from against the phase: once
@@ -73,6 +79,20 @@ func (s *stage) checkEpoch(phase string, at, ran uint64) {
 		}
 	}
 	s.t.Errorf("killed while epoch %d was %s, the standby ran from epoch %d; want one of %d", at, phase, ran, want)
+}
+
+// lostInBlackout wants every lost packet to have been sent while nobody was
+// there to take it, give or take what a packet may take on its way.
+func (s *stage) lostInBlackout(r scene.Result, at time.Time) {
+	s.t.Helper()
+	const underWay = 250 * time.Millisecond
+	killed := at.Round(0).Sub(r.Log.Start.Round(0))
+	dark, ok := traffic.Blackout(r.Log, killed, 30*time.Second)
+	for _, p := range traffic.Lost(r.Log) {
+		if !ok || p.At < killed-underWay || p.At > dark.To+underWay {
+			s.t.Errorf("packet %d was lost, sent %v after the kill; the blackout ended %v after it", p.Seq, p.At-killed, dark.To-killed)
+		}
+	}
 }
 
 func (s *stage) reportBlackout(r scene.Result, at time.Time) {

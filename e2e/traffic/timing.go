@@ -80,3 +80,19 @@ func Times(list []Packet) []time.Duration {
 	}
 	return times
 }
+
+// Lost packets are those that were sent and never received, in the order of
+// time.
+func Lost(l Log) []Packet {
+	received := make(map[packetID]bool, len(l.Received))
+	for _, p := range l.Received {
+		received[p.id()] = true
+	}
+	var lost []Packet
+	for _, p := range l.Sent {
+		if !received[p.id()] {
+			lost = append(lost, p)
+		}
+	}
+	return lost
+}
