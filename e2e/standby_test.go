@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // transitions of the machine in the test below; QEMU stops the guest at each,
@@ -76,5 +77,22 @@ func TestOperatorTakesOver(t *testing.T) {
 	if after := s.sentBy(s.A); after != before {
 		t.Errorf("the fenced host sent %d frames", after-before)
 	}
+	s.verdict(traffic)
+}
+
+// TestASpareTakesThePlace of a standby that does not come back.
+func TestASpareTakesThePlace(t *testing.T) {
+	s := newStage(t, 2*time.Minute, scene.Options{Hosts: 3})
+	s.must(s.StartWith(s.ctx, nil))
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	_, err := s.B.PowerOff()
+	s.must(err)
+	_, err = s.A.WaitMachine(s.ctx, scene.Machine, "the spare for its standby", func(m *control.Machine) bool {
+		return m.Role == "protected" && m.Peer == s.C.Name
+	})
+	s.must(err)
+	s.flows(traffic, udpRate)
 	s.verdict(traffic)
 }
