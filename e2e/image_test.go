@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +30,78 @@ func TestImageEqualsRAM(t *testing.T) {
 	m.Append += " stillpoint.dirty=100"
 	s.protected(m)
 	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
-	ram, replica := s.mapRAM(s.A), s.mapRAM(s.B)
+	s.sameImages(s.A, s.B, primary, standby, checkpoints)
+	primary.Close()
+	standby.Close()
+	s.flows(traffic, 10)
+	s.verdict(traffic)
+}
+
+// TestImageAfterEachProtection: the same, when the pair has come back after the
+// loss of a standby, of a daemon, and of a primary.
+func TestImageAfterEachProtection(t *testing.T) {
+	const cycles, checkpoints = 9, 6
+	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
+	faults := map[*lab.Host]*lab.Faults{}
+	env := map[string][]string{}
+	for _, h := range s.Hosts {
+		f, err := h.Faults(fault.Copied+"@3", fault.Applied+"@3")
+		s.must(err)
+		faults[h], env[h.Name] = f, f.Env()
+	}
+	s.must(s.StartWith(s.ctx, env))
+	m := s.NAT()
+	m.Append += " stillpoint.dirty=100"
+	pass := s.passing(faults)
+	s.protected(m)
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	p, b := s.A, s.B
+	for n := range cycles {
+		_, err := p.WaitRole(s.ctx, scene.Machine, "protected")
+		s.must(err)
+		s.flows(traffic, 50)
+		pass()
+		s.sameImages(p, b, faults[p], faults[b], checkpoints)
+		pass = s.passing(faults)
+		switch n % 3 {
+		case 0: // the primary leaves COLO and is protected anew
+			_, err = b.KillQEMU(scene.Machine)
+			s.must(err)
+		case 1:
+			_, err = b.Kill()
+			s.must(err)
+			s.must(b.Start(s.ctx, env[b.Name]...))
+		case 2:
+			_, err = p.KillQEMU(scene.Machine)
+			s.must(err)
+			p, b = b, p
+		}
+		_, err = p.WaitRole(s.ctx, scene.Machine, "solo", "seeding")
+		s.must(err)
+	}
+	_, err := p.WaitRole(s.ctx, scene.Machine, "protected")
+	s.must(err)
+	s.flows(traffic, 50)
+	s.verdict(traffic)
+	pass()
+}
+
+// passing lets all daemons pass their steps until the function it returns is
+// called.
+func (s *stage) passing(faults map[*lab.Host]*lab.Faults) (end func()) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	var all sync.WaitGroup
+	for _, f := range faults {
+		all.Go(func() { _ = f.Pass(ctx) })
+	}
+	return func() { cancel(); all.Wait() }
+}
+
+// sameImages compares the primary's stopped memory with the standby's replica,
+// checkpoint after checkpoint.
+func (s *stage) sameImages(p, b *lab.Host, primary, standby *lab.Faults, checkpoints int) {
+	s.t.Helper()
+	ram, replica := s.mapRAM(p), s.mapRAM(b)
 	image := make([]byte, len(ram))
 	for n := range checkpoints {
 		copied, err := primary.Await(s.ctx, fault.Copied)
@@ -37,18 +110,19 @@ func TestImageEqualsRAM(t *testing.T) {
 		s.must(copied.Go())
 		applied, err := standby.Await(s.ctx, fault.Applied)
 		s.must(err)
+		for applied.Epoch < copied.Epoch { // of the epoch before
+			s.must(applied.Go())
+			applied, err = standby.Await(s.ctx, fault.Applied)
+			s.must(err)
+		}
 		if applied.Epoch != copied.Epoch {
-			t.Fatalf("epoch %d was copied, epoch %d applied", copied.Epoch, applied.Epoch)
+			s.t.Fatalf("epoch %d was copied, epoch %d applied", copied.Epoch, applied.Epoch)
 		}
 		if page, differs := firstDifference(image, replica); differs {
-			t.Fatalf("checkpoint %d, epoch %d: page %#x of the replica differs", n, applied.Epoch, page)
+			s.t.Fatalf("checkpoint %d, epoch %d: page %#x of the replica differs", n, applied.Epoch, page)
 		}
 		s.must(applied.Go())
 	}
-	primary.Close()
-	standby.Close()
-	s.flows(traffic, 10)
-	s.verdict(traffic)
 }
 
 // mapRAM maps a host's RAM file of the machine.

@@ -1,5 +1,5 @@
-// Package cli is hostd's command line. Commands other than serve talk to the
-// daemon over its control socket.
+// Package cli is hostd's command line. Commands that need a daemon talk to this
+// host's over its control socket, or to another host's over mutual TLS.
 package cli
 
 import (
@@ -67,6 +67,8 @@ func Run(ctx context.Context, args []string, o Options) int {
 type app struct {
 	Options
 	socket string
+	remote remote
+	root   *cobra.Command // its flags are all commands'
 	json   bool
 }
 
@@ -78,7 +80,9 @@ func newRoot(o Options) *cobra.Command {
 		Long: `hostd protects virtual machines that process packets: it takes checkpoints of
 a running QEMU, ships them to a standby host, and lets no packet leave before
 the standby holds the state that sent it. One daemon (hostd serve) runs on each
-host; the other commands talk to it.`,
+host; the other commands talk to it, over a socket of this host or, with
+--host, over mutual TLS to another's.`,
+		Example:       "  hostd status\n  hostd status --host 10.99.0.2:7600 --host-name b",
 		SilenceErrors: true, SilenceUsage: true, Version: o.Version,
 		Args: commandsOnly,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -88,21 +92,45 @@ host; the other commands talk to it.`,
 		socket = defaultSocket
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "control socket of the daemon (environment: STILLPOINT_SOCKET)")
+	a.root = root
+	a.remote.flags(root)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one a line for events")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.serve(), a.witness(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.version())
+	root.AddCommand(a.serve(), a.witness(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.pki(), a.version())
 	return root
 }
 
 // call connects to the daemon for one command.
 func (a *app) call(ctx context.Context, f func(context.Context, control.HostdClient) error) error {
-	conn, err := grpc.NewClient("unix:"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(control.MaxMessage)))
+	if err := a.remote.resolve(a.root.PersistentFlags().Changed); err != nil {
+		return err
+	}
+	if a.remote.address != "" {
+		return a.callRemote(ctx, f)
+	}
+	conn, err := grpc.NewClient("unix:"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), receiveLimit())
 	if err != nil {
 		return fmt.Errorf("talk to the daemon at %s: %w", a.socket, err)
 	}
 	defer conn.Close()
 	return a.explain(f(ctx, control.NewHostdClient(conn)))
+}
+
+func (a *app) callRemote(ctx context.Context, f func(context.Context, control.HostdClient) error) error {
+	conn, attempt, err := a.remote.connect()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	err = f(ctx, control.NewHostdClient(conn))
+	if s, ok := status.FromError(err); ok && err != nil {
+		return a.remote.explain(s, attempt.failure())
+	}
+	return err
+}
+
+func receiveLimit() grpc.DialOption {
+	return grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(control.MaxMessage))
 }
 
 // explain says what to do about a daemon that cannot be reached.

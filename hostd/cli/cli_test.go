@@ -24,6 +24,9 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) {
 	time.Local = time.UTC // events are printed in local time
+	for _, name := range []string{"HOST", "TLS_CA", "TLS_CERT", "TLS_KEY"} {
+		os.Unsetenv("STILLPOINT_" + name) // a developer's own
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -129,7 +132,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "serve", "vm", "vm start", "vm stop", "vm list", "protect", "unprotect", "status", "events", "switchover", "takeover", "version", "completion"} {
+	for _, command := range []string{"", "serve", "witness", "supervise", "vm", "vm start", "vm stop", "vm list", "protect", "unprotect", "status", "events", "switchover", "takeover", "version", "completion"} {
 		r := run(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != ExitOK || !strings.Contains(r.out, "Usage:") {
 			t.Errorf("%q: %+v", command, r)

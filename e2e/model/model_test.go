@@ -1,0 +1,114 @@
+package model
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	source = "../../docs/model/pair.pml"
+	limit  = 10 * time.Minute
+)
+
+func search(t *testing.T, s Search) Result {
+	t.Helper()
+	if name := Missing(); name != "" {
+		t.Skipf("%s is not installed; \"make setup\" installs it", name)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	s.Source = source
+	r, err := s.Run(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestModel: within these bounds no run breaks an assertion, and every run ends
+// with one voice. The bounds take turns, so that each may be large once.
+func TestModel(t *testing.T) {
+	for name, s := range map[string]Search{
+		"two pairs, two faults":     {},
+		"three pairs, two faults":   {Defines: []string{"PAIRS=3", "PACKETS=2"}},
+		"one pair, three faults":    {Defines: []string{"PAIRS=1", "FAULTS=3", "PACKETS=2"}},
+		"answers lost twice":        {Defines: []string{"FAULTS=1", "UNSEEN=2"}},
+		"runs end, with two faults": {Defines: []string{"PACKETS=2", "ASKS=0"}, Cycles: true},
+		"runs end, with operators":  {Defines: []string{"FAULTS=1"}, Cycles: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := search(t, s)
+			if r.Violation != "" || !r.Complete {
+				t.Fatalf("violation %q, search complete %v:\n%s", r.Violation, r.Complete, r.Output)
+			}
+			if r.States < 10000 {
+				t.Errorf("only %d states: the model does too little", r.States)
+			}
+			t.Log(r.States, "states")
+		})
+	}
+}
+
+// TestModelReaches shows that the machine moves three times, so that the pair
+// has been made both ways round.
+func TestModelReaches(t *testing.T) {
+	r := search(t, Search{Defines: []string{"PAIRS=3", "PACKETS=2", "REACH=3"}})
+	if !strings.Contains(r.Violation, "takeovers<3") {
+		t.Fatalf("violation %q, want the third takeover:\n%s", r.Violation, r.Output)
+	}
+}
+
+// TestBadVariants: a model that finds nothing wrong with these finds nothing.
+// The first six must show outside, as output that contradicts.
+func TestBadVariants(t *testing.T) {
+	for name, s := range map[string]Search{
+		"solo without the arbiter":                     {Defines: []string{"BAD_SOLO", "OUTSIDE"}},
+		"acknowledged after the decision to claim":     {Defines: []string{"BAD_ACK", "OUTSIDE"}},
+		"released before the acknowledgement":          {Defines: []string{"BAD_EARLY", "OUTSIDE"}},
+		"takeover by a standby that is not named":      {Defines: []string{"BAD_UNNAMED", "OUTSIDE"}},
+		"output before a restarted daemon has asked":   {Defines: []string{"BAD_RESTART", "OUTSIDE"}},
+		"adopted without a claim":                      {Defines: []string{"BAD_ADOPT", "OUTSIDE"}},
+		"acknowledged after the decision, seen inside": {Defines: []string{"BAD_ACK"}},
+		"a lost link is not noticed":                   {Defines: []string{"BAD_STUCK"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if r := search(t, s); !strings.HasPrefix(r.Violation, "assertion violated") {
+				t.Fatalf("violation %q, want an assertion:\n%s", r.Violation, r.Output)
+			}
+		})
+	}
+	t.Run("a denied claim is repeated", func(t *testing.T) {
+		r := search(t, Search{Defines: []string{"BAD_AGAIN", "FAULTS=1"}, Cycles: true})
+		if r.Violation != "non-progress cycle" {
+			t.Fatalf("violation %q, want a run that does not end:\n%s", r.Violation, r.Output)
+		}
+	})
+}
+
+// TestRead: a report that says less than "everything was seen" is not taken for
+// a pass.
+func TestRead(t *testing.T) {
+	const good = "Full statespace search for:\nState-vector 156 byte, depth reached 58, errors: 0\n  3506362 states, stored\n"
+	for name, c := range map[string]struct {
+		out       string
+		complete  bool
+		violation string
+	}{
+		"good":             {good, true, ""},
+		"nothing":          {"", false, ""},
+		"cut off":          {"Full statespace search for:\n", false, ""},
+		"depth":            {"error: max search depth too small\n" + good, false, ""},
+		"memory":           {"pan: reached -DMEMLIM bound\nWarning: Search not completed\n" + good, false, ""},
+		"bits":             {strings.Replace(good, "Full", "Bit", 1), false, ""},
+		"errors not named": {strings.Replace(good, "errors: 0", "errors: 2", 1), false, "errors: 2"},
+		"assertion":        {"pan:1: assertion violated (a==b) (at depth 24)\n" + good, false, "assertion violated (a==b)"},
+		"cycle":            {"pan:1: non-progress cycle (at depth 28)\n" + good, false, "non-progress cycle"},
+	} {
+		r := read(c.out)
+		if r.Complete != c.complete || r.Violation != c.violation {
+			t.Errorf("%s: complete %v, violation %q; want %v, %q", name, r.Complete, r.Violation, c.complete, c.violation)
+		}
+	}
+}
