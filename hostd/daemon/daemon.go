@@ -218,16 +218,16 @@ func (d *Daemon) forget(name string) {
 	delete(d.guests, name)
 }
 
-// retire removes a guest whose part here is over, without anybody waiting.
+// retire removes a guest whose part here is over, without anybody waiting. It
+// is known until nothing of it is left: what comes in its place uses the same
+// files and taps, and has to wait.
 func (d *Daemon) retire(g *guest) {
-	d.mu.Lock()
-	if d.guests[g.name] == g {
-		delete(d.guests, g.name)
-	}
-	d.mu.Unlock()
-	d.tasks.Add(1)
-	go func() {
-		defer d.tasks.Done()
+	d.tasks.Go(func() {
 		g.remove()
-	}()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.guests[g.name] == g {
+			delete(d.guests, g.name)
+		}
+	})
 }

@@ -131,7 +131,8 @@ func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, 
 	}
 	d.add(g) // before its run loop, which may retire it at once
 	if err := g.prepared(ctx, l, primary, generation); err != nil {
-		d.retire(g)
+		g.remove()
+		d.forget(g.name)
 		return err
 	}
 	return nil
