@@ -78,6 +78,14 @@ func orDash(s string) string {
 	return s
 }
 
+// partner is the other host of the pair, or the one that is waited for.
+func partner(m *control.Machine) string {
+	if m.Peer == "" && m.WantedStandby != "" {
+		return "- (waits for " + m.WantedStandby + ")"
+	}
+	return orDash(m.Peer)
+}
+
 func micros(us uint64) string { return (time.Duration(us) * time.Microsecond).String() }
 
 func process(m *control.Machine) string {
@@ -101,14 +109,14 @@ func machineText(w io.Writer, m *control.Machine) {
 		fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(t, "%s\t%s\n", m.Name, m.Role)
-	row("peer", "%s", orDash(m.Peer))
+	row("peer", "%s", partner(m))
 	row("generation", "%d", m.Generation)
 	row("qemu", "%s", process(m))
 	row("agent", "%s", m.Agent)
 	if m.Role == "standby" {
 		row("replica", "epoch %d", m.ReplicaEpoch)
 	} else {
-		row("policy", "checkpoint %s, output %s", m.CheckpointPolicy, m.OutputPolicy)
+		row("policy", "checkpoint %s, output %s, input log %s", m.CheckpointPolicy, m.OutputPolicy, orDash(m.InputLog))
 		row("checkpoints", "%d, last epoch %d (%s), %d dirty pages, %s shipped", m.Checkpoints, m.Epoch, m.Quiescence, m.DirtyPages, humanize.IBytes(m.BytesShipped))
 		for _, q := range []struct {
 			name string
@@ -120,6 +128,7 @@ func machineText(w io.Writer, m *control.Machine) {
 	row("output", "%d frames released, %d held (%s), %d resent, %d dropped", m.Output.GetReleased(), m.Output.GetHeldFrames(),
 		humanize.IBytes(m.Output.GetHeldBytes()), m.Output.GetResent(), m.Output.GetDropped())
 	row("input", "%d frames delivered, %d held, %d dropped", m.Input.GetDelivered(), m.Input.GetHeld(), m.Input.GetDropped())
+	row("input log", "%d frames logged, %d not logged, %d replayed", m.Input.GetLogged(), m.Input.GetUnlogged(), m.Input.GetReplayed())
 	for _, warning := range m.Warnings {
 		row("warning", "%s", warning)
 	}
