@@ -72,7 +72,7 @@ func (s Search) Run(ctx context.Context, dir string) (Result, error) {
 // compilerFlags choose what the search looks for; a model of this size needs
 // little else.
 func (s Search) compilerFlags() []string {
-	flags := []string{"-O2", "-w", "-DNOFAIR", fmt.Sprintf("-DMEMLIM=%d", memoryLimit)}
+	flags := []string{"-O1", "-w", "-DNOFAIR", fmt.Sprintf("-DMEMLIM=%d", memoryLimit)}
 	if s.Cycles {
 		return append(flags, "-DNP", "-DNOSTUTTER")
 	}

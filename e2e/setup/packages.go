@@ -20,6 +20,7 @@ var needed = []pkg{
 	{"gcc", "/usr/bin/gcc"},
 	{"libc6-dev", "/usr/include/pthread.h"},
 	{"iproute2", "/sbin/ip"},
+	{"spin", "/usr/bin/spin"},
 }
 
 // packages installs what is missing, and reads apt's lists where there are
