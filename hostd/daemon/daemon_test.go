@@ -48,6 +48,7 @@ type host struct {
 	conn   *grpc.ClientConn
 	end    context.CancelFunc
 	served chan error
+	store  *arbiter.Directory
 }
 
 // pairOfHosts serves two daemons, a and b, that know each other and nobody on
@@ -125,18 +126,28 @@ func newHost(t *testing.T, dir, name, listen string, peers ...config.Peer) *host
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := context.WithCancel(context.Background())
-	h.end = end
-	go func() {
-		defer store.Close()
-		h.served <- daemon.Serve(ctx, options(h.config, store))
-	}()
+	t.Cleanup(func() { store.Close() })
+	h.store = store
+	h.serve()
 	h.conn, err = grpc.NewClient("unix:"+h.config.ControlSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.client = control.NewHostdClient(h.conn)
 	t.Cleanup(h.close)
+	h.awaitServing()
+	return h
+}
+
+// serve begins a daemon.
+func (h *host) serve() {
+	ctx, end := context.WithCancel(context.Background())
+	h.end = end
+	go func() { h.served <- daemon.Serve(ctx, options(h.config, h.store)) }()
+}
+
+func (h *host) awaitServing() {
+	h.t.Helper()
 	h.await("the daemon to serve", func() bool {
 		conn, err := net.Dial("unix", h.config.ControlSocket)
 		if err == nil {
@@ -144,7 +155,6 @@ func newHost(t *testing.T, dir, name, listen string, peers ...config.Peer) *host
 		}
 		return err == nil
 	})
-	return h
 }
 
 func options(c config.Config, store daemon.Arbiter) daemon.Options {

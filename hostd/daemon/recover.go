@@ -97,14 +97,16 @@ func voiceOf(r arbiter.Record) string {
 	return "host " + r.Voice
 }
 
-// takeVoice makes sure that no standby may take the machine over: the daemon
-// that shipped epochs to it is gone.
+// takeVoice makes sure that no standby may take the machine over. It claims
+// also where the record names none: a claim of the daemon that is gone may be on
+// its way still, and must find its generation taken.
 func (d *Daemon) takeVoice(ctx context.Context, stands arbiter.Record) (arbiter.Record, error) {
-	if stands.Standby == "" {
-		return stands, nil
+	kind := kindStarted
+	if stands.Standby != "" {
+		kind = string(pair.ClaimSolo)
 	}
 	return d.arbiter.TestAndSet(ctx, stands.Generation, arbiter.Record{Machine: stands.Machine,
-		Generation: stands.Generation + 1, Voice: d.config.Host, Kind: string(pair.ClaimSolo)})
+		Generation: stands.Generation + 1, Voice: d.config.Host, Kind: kind})
 }
 
 // adopt takes a running QEMU over from an earlier daemon.
