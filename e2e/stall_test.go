@@ -112,3 +112,36 @@ func TestSupervisorFreesTheGuest(t *testing.T) {
 	s.flows(traffic, udpRate)
 	s.verdict(traffic)
 }
+
+// TestDaemonsThatStoodStill both stop, for longer than any detector waits, and
+// go on. Nobody has missed anything, so nothing is taken over and no QEMU is
+// ended.
+func TestDaemonsThatStoodStill(t *testing.T) {
+	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = "1s" }})
+	s.start()
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	s.flows(traffic, udpRate)
+	var before []int
+	for _, h := range s.Hosts {
+		pid, err := h.QEMUPid(scene.Machine)
+		s.must(err)
+		before = append(before, pid)
+		s.must(h.Stop())
+	}
+	sent := sentSoFar(traffic)
+	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+3*udpRate }))
+	for _, h := range s.Hosts {
+		s.must(h.Cont())
+	}
+	s.flows(traffic, 2*udpRate)
+	for i, h := range s.Hosts {
+		if pid, err := h.QEMUPid(scene.Machine); err != nil || pid != before[i] {
+			t.Errorf("host %s: QEMU %d, was %d (%v)", h.Name, pid, before[i], err)
+		}
+	}
+	if m, err := s.A.Machine(s.ctx, scene.Machine); err != nil || m.Role != "protected" {
+		t.Errorf("the machine is %v on host a (%v)", m, err)
+	}
+	s.verdict(traffic)
+}

@@ -2,7 +2,9 @@ package nemesis
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -63,8 +65,8 @@ func (n *nemesis) disturbances(p, s *lab.Host) []act {
 		shape("the link reorders", lab.Shape{Delay: time.Millisecond, Reorder: 0.1}),
 		shape("the link loses packets", lab.Shape{Delay: time.Millisecond, Loss: 0.01}),
 		{"the link is narrow (20 MB/s)", func(context.Context) error { return n.Link.Rate(20 << 20) }},
-		{"the witness is killed", func(context.Context) error { _, err := n.Witness.Kill(); return err }},
-		{"the witness is stopped", func(context.Context) error { return n.Witness.Stop() }},
+		{"the witness is killed", func(context.Context) error { _, err := n.Witness.Kill(); return ifRunning(err) }},
+		{"the witness is stopped", func(context.Context) error { return ifRunning(n.Witness.Stop()) }},
 		{"the primary loses the arbiter", func(context.Context) error { return p.Arb.Unplug() }},
 		{"the standby loses the arbiter", func(context.Context) error { return s.Arb.Unplug() }},
 		{"the arbiter loses its network", func(context.Context) error { return n.Arbiter.Cut() }},
@@ -108,6 +110,14 @@ func (n *nemesis) faultsOf(p, s *lab.Host) []act {
 		)
 	}
 	return all
+}
+
+// ifRunning forgives that another disturbance came first.
+func ifRunning(err error) error {
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
 }
 
 func isolate(h *lab.Host) func(context.Context) error {

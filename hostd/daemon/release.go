@@ -102,21 +102,3 @@ func (p *protection) sendsNow() {
 	defer p.sending.Unlock()
 	p.lastSent = time.Now()
 }
-
-// watchQEMU ends a QEMU that does not do its part of a checkpoint in time: a
-// machine that hangs is as dead as one that ended, and its standby is not.
-func (p *protection) watchQEMU() (done func()) {
-	limit := time.Duration(p.g.d.config.Detection.QEMU)
-	p.wg.Add(1)
-	timer := time.AfterFunc(limit, func() {
-		defer p.wg.Done()
-		p.g.log.Error("QEMU hangs in a checkpoint and is ended", "limit", limit)
-		p.g.publish(&control.Event{Kind: "qemu-hangs", Message: "QEMU did not answer for " + limit.String() + " and is ended"})
-		p.g.qemu.Kill()
-	})
-	return func() {
-		if timer.Stop() {
-			p.wg.Done()
-		}
-	}
-}

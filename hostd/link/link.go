@@ -133,6 +133,7 @@ func (l *Link) Receive() (replica.Header, []byte, error) {
 func (l *Link) Watch(ctx context.Context) {
 	tick := time.NewTicker(l.o.Heartbeat)
 	defer tick.Stop()
+	awake := time.Now()
 	for seq := uint64(1); ; seq++ {
 		select {
 		case <-ctx.Done():
@@ -142,6 +143,11 @@ func (l *Link) Watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		if stood := time.Since(awake); stood > l.o.Limit/2 {
+			l.o.Log.Warn("this daemon stood still; the peer gets its time anew", "for", stood)
+			l.heard.Store(int64(time.Since(l.start)))
+		}
+		awake = time.Now()
 		if silence := l.silence(); silence > l.o.Limit {
 			l.o.Log.Warn("peer silent", "peer", l.Peer(), "silence", silence, "limit", l.o.Limit)
 			l.Close(ErrSilent)

@@ -18,7 +18,7 @@ const (
 	keeperQueue = 2 // the first two are the ports' own loops
 	queues      = 3
 	burst       = 64
-	ringSlots = 4096
+	ringSlots   = 4096
 	patience    = 50 * time.Millisecond // with a full card
 	attempts    = 200
 )
