@@ -32,13 +32,14 @@ func TestNemesis(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, f := range r.Findings {
-				t.Error(f)
-			}
+			t.Logf("%d packets sent, %d lost, %d duplicated, %d reordered", r.Sent, r.Lost, r.Duplicated, r.Reordered)
+			// The findings last: a long log is often cut at its beginning.
 			if len(r.Findings) > 0 {
 				t.Log(r.Logs)
 			}
-			t.Logf("%d packets sent, %d lost, %d duplicated, %d reordered", r.Sent, r.Lost, r.Duplicated, r.Reordered)
+			for _, f := range r.Findings {
+				t.Error(f)
+			}
 		})
 	}
 }

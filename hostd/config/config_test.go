@@ -22,11 +22,28 @@ func TestExample(t *testing.T) {
 	}
 	want := Default()
 	want.File = c.File
-	want.Host, want.Listen, want.Arbiter.Directory = "a", "10.99.0.1:7600", "/srv/stillpoint/arbiter"
+	want.Host, want.Listen = "a", "10.99.0.1:7600"
+	want.Arbiter.Embedded = &Embedded{Peer: "10.98.0.1:7601", Client: "10.98.0.1:7602", Cluster: exampleCluster}
 	want.Peers = []Peer{{Name: "b", Address: "10.99.0.2:7600"}}
 	want.ControlSocket, want.QEMU.ExtraArgs = "/run/stillpoint/hostd.sock", []string{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+var exampleCluster = []EmbeddedArbiter{
+	{Name: "a", Peer: "10.98.0.1:7601", Client: "10.98.0.1:7602"},
+	{Name: "b", Peer: "10.98.0.2:7601", Client: "10.98.0.2:7602"},
+	{Name: "w", Peer: "10.98.0.3:7601", Client: "10.98.0.3:7602"},
+}
+
+func TestExampleOfAWitness(t *testing.T) {
+	c, err := LoadWitness("../../docs/examples/witness.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Host != "w" || !c.Member() || !reflect.DeepEqual(c.Arbiter.Embedded.Cluster, exampleCluster) {
+		t.Errorf("got %+v", c)
 	}
 }
 
