@@ -122,7 +122,20 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 	return p.ctx.Err()
 }
 
+// errTorn says that the guest's memory changed between the copies of device
+// state and memory. The epoch cannot be used; the machine is protected anew.
+var errTorn = errors.New("QEMU took data from the agent channel while the guest was stopped")
+
 func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
+	if agent := p.g.agent; agent != nil {
+		still := agent.Still()
+		defer still.End()
+		defer func() {
+			if err == nil && !still.Unbroken() {
+				err = errTorn
+			}
+		}()
+	}
 	if t.input, err = p.g.gate.CutInput(); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = time.Second
-	writeLimit = 50 * time.Millisecond
+	writeLimit = time.Millisecond // a checkpoint may wait for it
 )
 
 // Run connects, and connects again whenever the connection ends, until the
@@ -24,9 +24,11 @@ const (
 func (s *Session) Run(ctx context.Context) error {
 	retry := firstRetry
 	for ctx.Err() == nil {
-		conn, err := s.options.Dial(ctx)
+		conn, err := s.dial(ctx)
 		if err != nil {
-			s.log.Debug("agent channel not connected", "error", err, "retry", retry)
+			if retry == firstRetry { // once, not once for each try
+				s.log.Debug("agent channel not connected; trying again", "error", err)
+			}
 			pause(ctx, retry)
 			retry = min(2*retry, lastRetry)
 			continue
@@ -37,6 +39,12 @@ func (s *Session) Run(ctx context.Context) error {
 		pause(ctx, firstRetry)
 	}
 	return ctx.Err()
+}
+
+func (s *Session) dial(ctx context.Context) (net.Conn, error) {
+	s.channel.Lock()
+	defer s.channel.Unlock()
+	return s.options.Dial(ctx)
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -52,7 +60,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (s *Session) serve(ctx context.Context, conn net.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := s.connected(); err != nil {
+	if err := s.connected(conn); err != nil {
 		cancel()
 		return err
 	}
@@ -70,7 +78,7 @@ func (s *Session) serve(ctx context.Context, conn net.Conn) error {
 }
 
 // connected begins a new session.
-func (s *Session) connected() error {
+func (s *Session) connected(conn net.Conn) error {
 	var b [8]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return fmt.Errorf("draw a session number: %w", err)
@@ -78,6 +86,7 @@ func (s *Session) connected() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.session = binary.BigEndian.Uint64(b[:]) | 1 // never 0
+	s.conn, s.open = conn, false
 	s.presence, s.library, s.ports = Silent, "", nil
 	s.request, s.asked, s.misses, s.quiet, s.hellos = 0, false, 0, 0, 0
 	s.out.reconnected()
@@ -88,7 +97,7 @@ func (s *Session) connected() error {
 func (s *Session) disconnected() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.session, s.presence = 0, None
+	s.session, s.presence, s.conn = 0, None, nil
 	s.settle(outcome{err: ErrNoAgent})
 }
 
@@ -107,18 +116,12 @@ func (s *Session) write(ctx context.Context, conn net.Conn) error {
 	defer heartbeat.Stop()
 	var frame, rest []byte
 	for {
-		if len(rest) == 0 {
-			frame, rest = s.next(frame[:0])
+		var err error
+		if frame, rest, err = s.writeNext(conn, frame, rest); err != nil {
+			return err
 		}
-		if len(rest) > 0 {
-			n, err := writeSome(conn, rest)
-			if err != nil {
-				return err
-			}
-			rest = rest[n:]
-			if len(rest) == 0 {
-				continue
-			}
+		if len(rest) == 0 && len(frame) > 0 {
+			continue
 		}
 		select {
 		case <-s.wake:
@@ -128,6 +131,22 @@ func (s *Session) write(ctx context.Context, conn net.Conn) error {
 			return nil
 		}
 	}
+}
+
+// writeNext writes on, or begins the next frame; frame is empty if there is
+// none. It waits while a checkpoint keeps the channel still.
+func (s *Session) writeNext(conn net.Conn, frame, rest []byte) ([]byte, []byte, error) {
+	s.channel.Lock()
+	defer s.channel.Unlock()
+	if len(rest) == 0 {
+		frame, rest = s.next(frame[:0])
+	}
+	if len(rest) == 0 {
+		return frame[:0], nil, nil
+	}
+	n, err := writeSome(conn, rest)
+	s.written = s.written || n > 0
+	return frame, rest[n:], err
 }
 
 func (s *Session) next(b []byte) (frame, rest []byte) {
@@ -162,6 +181,7 @@ func (s *Session) beat() {
 		s.silence("pings unanswered")
 	}
 	switch {
+	case unread(s.conn) > 0: // nobody takes what is there already
 	case s.presence == Connected:
 		s.out.ping = s.quiet >= quietToPing
 		s.out.resend = s.out.resume != nil
@@ -189,6 +209,7 @@ func (s *Session) read(ctx context.Context, conn net.Conn) error {
 func (s *Session) heard(h agent.Header, payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.open = true
 	if h.Type == agent.TypeWelcome && h.Session != s.session {
 		s.out.hello = true // the guest's end has just opened
 		s.stir()

@@ -98,8 +98,15 @@ type Session struct {
 	options Options
 	wake    chan struct{} // something to write
 
+	// channel is held by whoever writes to the channel or dials it, and by a
+	// checkpoint, during which nobody may. It is taken before mu.
+	channel sync.Mutex
+	written bool // since the last checkpoint
+
 	mu       sync.Mutex
-	session  uint64 // 0: not connected
+	conn     net.Conn // nil: not connected
+	open     bool     // the guest has been heard on this connection
+	session  uint64   // 0: not connected
 	presence Presence
 	library  string
 	ports    []agent.PortInfo
