@@ -86,6 +86,38 @@ func TestImageAfterEachProtection(t *testing.T) {
 	pass()
 }
 
+// TestImageOfTheFirstEpochs: the replica is right from the first epoch on. A
+// takeover may come at once.
+func TestImageOfTheFirstEpochs(t *testing.T) {
+	const cycles, checkpoints = 8, 3
+	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
+	faults := map[*lab.Host]*lab.Faults{}
+	for h, op := range map[*lab.Host]string{s.A: fault.Copied + "@1", s.B: fault.Applied + "@1"} {
+		f, err := h.Faults(op)
+		s.must(err)
+		faults[h] = f
+		s.must(h.Start(s.ctx, f.Env()...))
+	}
+	s.must(s.Boot(s.ctx, s.NAT()))
+	protected := make(chan error, 1)
+	go func() { // ends with the stage
+		_, err := s.A.Protect(s.ctx, scene.Machine, s.B.Name)
+		protected <- err
+	}()
+	for range cycles {
+		s.sameImages(s.A, s.B, faults[s.A], faults[s.B], checkpoints)
+		pass := s.passing(faults)
+		_, err := s.B.KillQEMU(scene.Machine)
+		s.must(err)
+		_, err = s.A.WaitRole(s.ctx, scene.Machine, "solo", "seeding")
+		s.must(err)
+		pass()
+	}
+	pass := s.passing(faults)
+	s.must(<-protected)
+	pass()
+}
+
 // passing lets all daemons pass their steps until the function it returns is
 // called.
 func (s *stage) passing(faults map[*lab.Host]*lab.Faults) (end func()) {
@@ -101,11 +133,14 @@ func (s *stage) passing(faults map[*lab.Host]*lab.Faults) (end func()) {
 // checkpoint after checkpoint.
 func (s *stage) sameImages(p, b *lab.Host, primary, standby *lab.Faults, checkpoints int) {
 	s.t.Helper()
-	ram, replica := s.mapRAM(p), s.mapRAM(b)
-	image := make([]byte, len(ram))
+	var ram, replica, image []byte
 	for n := range checkpoints {
 		copied, err := primary.Await(s.ctx, fault.Copied)
 		s.must(err)
+		if n == 0 { // the standby's file is there by now
+			ram, replica = s.mapRAM(p), s.mapRAM(b)
+			image = make([]byte, len(ram))
+		}
 		copy(image, ram)
 		s.must(copied.Go())
 		applied, err := standby.Await(s.ctx, fault.Applied)

@@ -43,7 +43,10 @@ type Options struct {
 	// Patience is how long QEMU may send nothing in the middle of a checkpoint,
 	// while the guest is stopped; zero for DefaultPatience.
 	Patience time.Duration
-	Log      hclog.Logger
+	// RAMFile is the file that the guest's main memory, the block RAMBlock, lies
+	// in. It is needed where QEMU's dirty tracking has gaps (TCG); empty elsewhere.
+	RAMFile, RAMBlock string
+	Log               hclog.Logger
 }
 
 // DefaultPatience covers a disk that is slow to drain.
@@ -59,6 +62,7 @@ type Capture struct {
 	events  *qmp.Subscription
 	machine string
 	blocks  []colo.Block
+	recopy  recopy
 }
 
 // Start makes QEMU migrate to the capture's socket with COLO.
@@ -66,7 +70,7 @@ func Start(ctx context.Context, o Options) (*Capture, error) {
 	if o.Patience == 0 {
 		o.Patience = DefaultPatience
 	}
-	c := &Capture{o: o, events: o.Monitor.Events()}
+	c := &Capture{o: o, events: o.Monitor.Events(), recopy: recopy{file: o.RAMFile, block: o.RAMBlock}}
 	if err := c.connect(ctx); err != nil {
 		c.events.Close()
 		return nil, fmt.Errorf("start capturing: %w; the guest runs on, unprotected", err)
@@ -332,6 +336,9 @@ func (c *Capture) Copy(e *Epoch) error {
 	c.conn.SetReadDeadline(time.Now().Add(c.o.Patience))
 	defer c.conn.SetReadDeadline(time.Time{})
 	if err := c.reader.Live(e); err != nil {
+		return fmt.Errorf("copy dirty pages of epoch %d: %w", e.Number, err)
+	}
+	if err := c.recopy.into(e); err != nil {
 		return fmt.Errorf("copy dirty pages of epoch %d: %w", e.Number, err)
 	}
 	var err error

@@ -1,6 +1,10 @@
 package capture_test
 
 import (
+	"os"
+	"reflect"
+	"slices"
+
 	"context"
 	"errors"
 	"io"
@@ -61,7 +65,7 @@ func run(t *testing.T, q *falseQEMU, checkpoints int, each func(*capture.Capture
 	s := &seeded{pages: map[capture.Page]byte{}}
 	c, err := capture.Start(ctx, capture.Options{Monitor: client, Socket: filepath.Join(t.TempDir(), "colo"),
 		Delay: time.Millisecond, Limits: colo.Limits{Blocks: 8, RAM: 1 << 20, DeviceState: 1 << 10},
-		Patience: limit / 2, Log: hclog.NewNullLogger()})
+		Patience: limit / 2, RAMFile: q.ram, RAMBlock: "ram0", Log: hclog.NewNullLogger()})
 	if err != nil {
 		return s, err
 	}
@@ -127,6 +131,44 @@ func TestEpochsOfAGoodQEMU(t *testing.T) {
 	}
 	if s.pages[capture.Page{}] != 0xa1 || s.pages[capture.Page{Block: 1}] != 0xb1 {
 		t.Error("the last content of a page does not stand")
+	}
+}
+
+// TestPagesOfTheLastPartAreReadAgain: what QEMU sent with the guest stopped is in
+// the first epoch once more, as it is then, and in no later one.
+func TestPagesOfTheLastPartAreReadAgain(t *testing.T) {
+	const checkpoints = 3
+	q := newFalseQEMU(good(checkpoints))
+	q.ram = filepath.Join(t.TempDir(), "ram")
+	memory := make([]byte, mainPages*pageSize)
+	memory[0] = 0xf1
+	if err := os.WriteFile(q.ram, memory, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var pages [][]capture.Page
+	s, err := run(t, q, checkpoints, func(_ *capture.Capture, e *capture.Epoch) {
+		b := e.Batches()[0]
+		pages = append(pages, append([]capture.Page(nil), b.Pages...))
+		if e.Number == 1 && (len(b.Data) != 2*pageSize || b.Data[pageSize] != 0xf1) {
+			t.Error("the first epoch does not have the page as it is now")
+		}
+	})
+	if err != nil || s.pages[capture.Page{}] != 0xa1 {
+		t.Fatal(err)
+	}
+	own := []capture.Page{{Offset: 2 * pageSize}, {Offset: 3 * pageSize, Zero: true}}
+	want := [][]capture.Page{append(slices.Clone(own), capture.Page{}), own, own}
+	if !reflect.DeepEqual(pages, want) {
+		t.Errorf("got %v, want %v", pages, want)
+	}
+}
+
+// TestPagesCannotBeReadAgain: an epoch that may be wrong is not taken.
+func TestPagesCannotBeReadAgain(t *testing.T) {
+	q := newFalseQEMU(good(1))
+	q.ram = filepath.Join(t.TempDir(), "none")
+	if _, err := run(t, q, 1, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
 	}
 }
 

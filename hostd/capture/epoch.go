@@ -95,6 +95,18 @@ func (e *Epoch) batch() *Batch {
 	return e.batches[e.used-1]
 }
 
+// has says that the epoch has a page of a block.
+func (e *Epoch) has(block int) bool {
+	for _, b := range e.Batches() {
+		for _, p := range b.Pages {
+			if p.Block == block {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // The epoch is the sink of QEMU's stream.
 
 func (e *Epoch) Blocks([]colo.Block) error { return nil }
@@ -150,8 +162,12 @@ type position struct {
 	offset uint64
 }
 
-// passed notices that QEMU has come to the end of memory and begun again.
+// passed notices that QEMU has come to the end of memory and begun again, and
+// what it sends at the end.
 func (s *seeding) passed(block int, offset uint64) {
+	if s.capture.reader.Ending() {
+		s.capture.recopy.doubt(s.capture.blocks[block].Name, block, offset)
+	}
 	if block < s.at.block || block == s.at.block && offset < s.at.offset {
 		s.again()
 	}

@@ -23,6 +23,7 @@ import (
 type falseQEMU struct {
 	script func(*peer) error
 	events chan goqemu.Event
+	ram    string // file of the main memory, for QEMUs whose tracking has gaps
 	played sync.WaitGroup
 
 	mu       sync.Mutex

@@ -5,6 +5,8 @@ import (
 	"os"
 )
 
+const accelTCG = "tcg"
+
 // Acceleration resolves the configured acceleration. "auto" takes KVM where
 // its device opens; whether a guest boots under it only a boot can tell, which
 // vm start does: it fails with what QEMU says.
@@ -19,7 +21,7 @@ func Acceleration(configured string) (string, error) {
 	case configured == "auto" && err == nil:
 		return "kvm", nil
 	case configured == "auto":
-		return "tcg", nil
+		return accelTCG, nil
 	}
 	return configured, nil
 }

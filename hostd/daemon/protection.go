@@ -11,6 +11,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -288,8 +289,12 @@ func (p *protection) seed() error {
 	ctx, cancel := context.WithTimeout(p.ctx, seedLimit)
 	defer cancel()
 	g := p.g
-	c, err := capture.Start(ctx, capture.Options{Monitor: g.qemu.Monitor(), Socket: g.qemu.COLOSocket(),
-		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Log: g.log.Named("capture")})
+	o := capture.Options{Monitor: g.qemu.Monitor(), Socket: g.qemu.COLOSocket(),
+		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Log: g.log.Named("capture")}
+	if g.d.accel == accelTCG {
+		o.RAMFile, o.RAMBlock = g.qemu.RAMFile(), machine.RAMBlock
+	}
+	c, err := capture.Start(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ func (r *Reader) oneSection(s Sink, t byte) error {
 	case sectionStart:
 		return r.start(s)
 	case sectionPart, sectionEnd:
+		r.ending = t == sectionEnd
 		return r.part(s)
 	case sectionCommand:
 		return r.command()

@@ -29,6 +29,7 @@ type Reader struct {
 	// because x-ignore-shared is on.
 	addressed bool
 	consumed  uint64 // bytes, for error messages
+	ending    bool   // the section being read ends the first copy
 	scratch   [256]byte
 }
 
@@ -83,6 +84,10 @@ func (r *Reader) DeviceState(dst []byte) ([]byte, error) {
 
 // Section is the RAM section as Initial found it.
 func (r *Reader) Section() Section { return r.section }
+
+// Ending says, while a sink is called by Initial, that the page was sent with the
+// guest stopped: it is part of the section that ends the copy.
+func (r *Reader) Ending() bool { return r.ending }
 
 // Buffered is how many bytes have been read from the channel and not yet
 // taken apart.
