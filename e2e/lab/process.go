@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -143,16 +144,19 @@ func processesIn(space inode) ([]int, error) {
 }
 
 // carries reports whether a process was started with NAME=VALUE in its
-// environment.
+// environment. While a process executes another program its environment looks
+// empty; it is looked at again then.
 func carries(pid int, variable string) bool {
-	b, err := os.ReadFile(procPath(pid, "environ"))
-	if err != nil {
-		return false
-	}
-	for _, v := range bytes.Split(b, []byte{0}) {
-		if string(v) == variable {
-			return true
+	const looks, between = 100, time.Millisecond
+	for range looks {
+		b, err := os.ReadFile(procPath(pid, "environ"))
+		if err != nil {
+			return false
 		}
+		if len(b) > 0 {
+			return slices.Contains(strings.Split(string(b), "\x00"), variable)
+		}
+		time.Sleep(between)
 	}
 	return false
 }
