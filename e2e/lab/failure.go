@@ -86,9 +86,24 @@ func (n *Node) tails() map[string]string {
 	return tails
 }
 
-// tail is the end of a file, from the start of a line on; a file that cannot
-// be read has none.
+// chatter is what the embedded arbiter says all the time, and seldom matters.
+const chatter = "[DEBUG] hostd.member: "
+
+// tail is the end of a file without chatter, from the start of a line on; a file
+// that cannot be read has none.
 func tail(path string) string {
+	lines := slices.DeleteFunc(strings.Split(end(path, 16*tailBytes), "\n"), func(line string) bool {
+		return strings.Contains(line, chatter)
+	})
+	text := strings.Join(lines, "\n")
+	if len(text) > tailBytes {
+		_, text, _ = strings.Cut(text[len(text)-tailBytes:], "\n")
+	}
+	return strings.TrimRight(text, "\n")
+}
+
+// end is at most size bytes of a file's end, from the start of a line on.
+func end(path string, most int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
@@ -98,14 +113,14 @@ func tail(path string) string {
 	if err != nil {
 		return ""
 	}
-	from := max(size-tailBytes, 0)
+	from := max(size-most, 0)
 	b := make([]byte, size-from)
 	n, _ := f.ReadAt(b, from)
 	text := string(b[:n])
 	if from > 0 {
 		_, text, _ = strings.Cut(text, "\n")
 	}
-	return strings.TrimRight(text, "\n")
+	return text
 }
 
 func isReset(err error) bool {

@@ -155,7 +155,7 @@ func (n *nemesis) round(ctx context.Context, number int) error {
 	}
 	r.Broken, r.Back = healed.Sub(began), time.Since(healed)
 	if err := n.flow(ctx); err != nil {
-		n.find(r, "packets do not flow again: %v", err)
+		n.find(r, "packets do not flow again: %v; %s", err, n.roles(ctx))
 		return nil
 	}
 	if err := n.judgeVoices(ctx, r, marks); err != nil {
@@ -186,9 +186,13 @@ func (n *nemesis) protected(ctx context.Context) (primary, standby *lab.Host, er
 		return false
 	})
 	if err != nil {
-		err = fmt.Errorf("host a is %q, host b is %q: %w", n.role(context.WithoutCancel(ctx), n.A), n.role(context.WithoutCancel(ctx), n.B), err)
+		err = fmt.Errorf("%s: %w", n.roles(context.WithoutCancel(ctx)), err)
 	}
 	return primary, standby, err
+}
+
+func (n *nemesis) roles(ctx context.Context) string {
+	return fmt.Sprintf("host a is %q, host b is %q", n.role(ctx, n.A), n.role(ctx, n.B))
 }
 
 // role of the machine on a host; empty if the host does not tell.
