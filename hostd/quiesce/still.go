@@ -12,7 +12,7 @@ import (
 // a crowded host until its main loop has its turn; but it never does while the
 // guest leaves its port closed, as a guest without an agent does.
 const (
-	takeLimit       = time.Second
+	takeLimit       = 250 * time.Millisecond
 	takeLimitClosed = 20 * time.Millisecond
 	takeLook        = 50 * time.Microsecond
 )
