@@ -18,7 +18,7 @@ import (
 // TestImageEqualsRAM is what tells a right QEMU from a wrong one: the replica
 // is the stopped primary's memory, byte for byte, after every checkpoint.
 func TestImageEqualsRAM(t *testing.T) {
-	const checkpoints = 100
+	const checkpoints = 50
 	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
 	primary, err := s.A.Faults(fault.Copied + "@20")
 	s.must(err)
@@ -40,7 +40,7 @@ func TestImageEqualsRAM(t *testing.T) {
 // TestImageAfterEachProtection: the same, when the pair has come back after the
 // loss of a standby, of a daemon, and of a primary.
 func TestImageAfterEachProtection(t *testing.T) {
-	const cycles, checkpoints = 9, 6
+	const cycles, checkpoints = 6, 6
 	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
 	faults := map[*lab.Host]*lab.Faults{}
 	env := map[string][]string{}
