@@ -73,13 +73,29 @@ func (g *Gate) accept(i int, frame []byte) {
 
 func (g *Gate) roomFor(frame []byte) bool {
 	in := &g.in
+	if g.fits(frame) {
+		return true
+	}
+	if in.mode == diverting {
+		in.forgetDiverted()
+		return g.fits(frame)
+	}
+	return in.log == LogAsync && in.mode == open && g.forgetLog()
+}
+
+func (g *Gate) fits(frame []byte) bool {
+	in := &g.in
 	if in.log == LogSync && in.behind()+uint64(in.queue.bytes()+len(frame)) > in.logLimit {
 		return false
 	}
-	if in.queue.bytes()+len(frame) <= g.limit.input {
-		return true
-	}
-	return in.log == LogAsync && in.mode == open && g.forgetLog()
+	return in.queue.bytes()+len(frame) <= g.limit.input
+}
+
+// forgetDiverted gives up frames that the machine elsewhere has: this one would
+// need them only if it went on here after all.
+func (in *input) forgetDiverted() {
+	in.handed = max(in.handed, in.taken)
+	in.trim()
 }
 
 // forgetLog gives up the log of frames that the guest has already: an
@@ -114,7 +130,7 @@ func (g *Gate) handIn() {
 func (in *input) trim() {
 	done := in.handed
 	switch {
-	case in.mode == diverting || in.mode == dropping:
+	case in.mode == dropping:
 		done = in.taken // the guest gets no more here
 	case in.log != LogOff:
 		done = min(in.handed, in.taken)

@@ -75,6 +75,7 @@ func (g *Gate) LogBehind() uint64 {
 
 // DivertInput keeps arriving frames, and those that have not been handed in,
 // for the log alone: the machine goes on elsewhere. Without a log one begins.
+// Should it go on here after all, OpenInput hands in what there was room to keep.
 func (g *Gate) DivertInput() {
 	g.in.Lock()
 	defer g.in.Unlock()

@@ -128,6 +128,47 @@ func TestDivertedFramesGoToTheLogAlone(t *testing.T) {
 	w.expectNothing(t, w.guest, "tap")
 }
 
+// TestDivertedFramesComeBack: the machine did not go on elsewhere.
+func TestDivertedFramesComeBack(t *testing.T) {
+	for name, l := range map[string]Log{"off": LogOff, "async": LogAsync, "sync": LogSync} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, Options{})
+			w.HoldInput()
+			w.StartLog(l, 1<<20)
+			w.send(t, w.network, peerMAC, 1, 3)
+			w.waits(t, 3)
+			w.DivertInput()
+			w.take(9).check(t, 1, 1, 3)
+			w.send(t, w.network, peerMAC, 4, 5)
+			w.waits(t, 5)
+			w.StopLog()
+			w.OpenInput()
+			w.expect(t, w.guest, 1, 5)
+		})
+	}
+}
+
+func TestTheOldestDivertedFramesMakeRoom(t *testing.T) {
+	for name, l := range map[string]Log{"async": LogAsync, "sync": LogSync} {
+		t.Run(name, func(t *testing.T) {
+			size := len(frame(peerMAC, 1))
+			w := newWire(t, Options{HeldOutput: 1 << 20, HeldInput: 3 * size})
+			w.HoldInput()
+			w.StartLog(l, uint64(9*size))
+			w.DivertInput()
+			w.send(t, w.network, peerMAC, 1, 3)
+			w.waits(t, 3)
+			w.take(9).check(t, 1, 1, 3)
+			w.send(t, w.network, peerMAC, 4, 5)
+			w.waits(t, 2)
+			w.take(9).check(t, 4, 4, 5)
+			w.StopLog()
+			w.OpenInput()
+			w.expect(t, w.guest, 4, 5)
+		})
+	}
+}
+
 func TestWithoutALogDivertingBeginsOne(t *testing.T) {
 	w := newWire(t, Options{})
 	w.OpenInput()
