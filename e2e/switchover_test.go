@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
@@ -26,5 +27,29 @@ func TestSwitchoverLosesNothing(t *testing.T) {
 			t.Errorf("switch-over %d lost %d packets and duplicated %d", n+1, v.Lost, v.Duplicated)
 		}
 		from, to = to, from
+	}
+}
+
+// TestSwitchoverToAHostWithoutTheArbiter: the standby cannot claim what it is
+// handed. The machine runs on where it is, and nothing that arrived is lost.
+func TestSwitchoverToAHostWithoutTheArbiter(t *testing.T) {
+	patience := func(c *lab.Config) { c.Detection.QEMU = "1s" } // less than the arbiter has
+	s := newCluster(t, 2*time.Minute, scene.Options{Configure: patience})
+	s.protected(s.NAT())
+	traffic := s.traffic(scene.TrafficOptions{Rate: 500, Stream: 1})
+	s.flows(traffic, 500)
+	s.must(s.B.Arb.Unplug())
+	if _, err := s.A.Switchover(s.ctx, scene.Machine); err == nil {
+		t.Error("the switch-over is said to have succeeded")
+	}
+	_, err := s.A.WaitRole(s.ctx, scene.Machine, "solo", "seeding", "protected")
+	s.must(err)
+	s.flows(traffic, 500)
+	s.must(s.B.Arb.Plug())
+	_, err = s.A.WaitRole(s.ctx, scene.Machine, "protected")
+	s.must(err)
+	s.flows(traffic, 500)
+	if v := s.verdict(traffic).Verdict; v.Lost != 0 || v.Duplicated != 0 {
+		t.Errorf("%d packets lost and %d duplicated", v.Lost, v.Duplicated)
 	}
 }

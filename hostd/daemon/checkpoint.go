@@ -32,20 +32,20 @@ type taken struct {
 }
 
 // cycle waits until a checkpoint is due, takes it, ships it and waits for its
-// commit.
-func (p *protection) cycle(e *capture.Epoch, number uint64) error {
+// commit. The guest stays stopped after the last one.
+func (p *protection) cycle(e *capture.Epoch, number uint64) (last bool, err error) {
 	for {
 		if err := p.awaitDue(number); err != nil {
-			return err
+			return false, err
 		}
 		t, err := p.take(e, number)
 		if errors.Is(err, errSkipped) {
 			continue
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
-		return p.finish(t)
+		return t.last, p.finish(t)
 	}
 }
 

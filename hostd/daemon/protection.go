@@ -274,8 +274,13 @@ func (p *protection) protect() error {
 		if err := p.awaitRequest(); err != nil {
 			return fmt.Errorf("wait for QEMU to stand by for a checkpoint: %w", err)
 		}
-		if err := p.cycle(epochs, number); err != nil {
+		last, err := p.cycle(epochs, number)
+		if err != nil {
 			return err
+		}
+		if last { // QEMU asks for no other: its guest stays stopped
+			<-p.ctx.Done()
+			return p.ctx.Err()
 		}
 	}
 }
