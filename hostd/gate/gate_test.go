@@ -26,6 +26,7 @@ var (
 type wire struct {
 	*Gate
 	guest, network *socket
+	epoch          uint64
 }
 
 func newWire(t *testing.T, o Options) *wire {

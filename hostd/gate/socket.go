@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -24,12 +25,24 @@ const (
 
 // socket is a raw packet socket bound to one interface. Frames pass with
 // their virtio header, so checksum and segmentation offloads survive.
+//
+// Nothing is allocated for a frame. One goroutine at a time may receive, any may
+// send.
 type socket struct {
 	name  string
 	index int
 	file  *os.File
 	raw   syscall.RawConn
-	oob   []byte
+
+	// of receive
+	message unix.Msghdr
+	vector  unix.Iovec
+	oob     []byte
+
+	sending sync.Mutex
+	frame   []byte // being sent
+	failed  error
+	write   func(fd uintptr) // writeFrame, made once
 }
 
 func openSocket(ifname string) (*socket, error) {
@@ -60,7 +73,10 @@ func bindSocket(ifname string) (*socket, error) {
 		file.Close()
 		return nil, err
 	}
-	return &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}, nil
+	s := &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}
+	s.message.Iov, s.message.Iovlen = &s.vector, 1
+	s.write = s.writeFrame
+	return s, nil
 }
 
 func configure(fd, ifindex int) error {
@@ -92,9 +108,9 @@ func configure(fd, ifindex int) error {
 // receive reads one frame, virtio header first, into b. It reports again when
 // nothing is readable.
 func (s *socket) receive(fd int, b []byte) (n int, again bool, err error) {
-	n, oobn, _, _, err := unix.Recvmsg(fd, b[:len(b)-vlanTag], s.oob, unix.MSG_DONTWAIT)
-	switch err {
-	case nil:
+	n, oobn, errno := s.receiveMessage(fd, b[:len(b)-vlanTag])
+	switch errno {
+	case 0:
 	case unix.EAGAIN, unix.EINTR:
 		return 0, true, nil
 	case unix.ENETDOWN: // reported once when the interface goes down
@@ -102,12 +118,25 @@ func (s *socket) receive(fd int, b []byte) (n int, again bool, err error) {
 	case unix.EINVAL: // a frame whose offload the header cannot tell: not ours to carry
 		return 0, false, nil
 	default:
-		return 0, false, fmt.Errorf("read from interface %s: %w", s.name, err)
+		return 0, false, fmt.Errorf("read from interface %s: %w", s.name, errno)
 	}
 	if tci, tpid, tagged := vlan(s.oob[:oobn]); tagged && n >= vnetHeader+ethernetHead {
 		n = insertVLAN(b, n, tci, tpid)
 	}
 	return n, false, nil
+}
+
+// receiveMessage is recvmsg(2) without an address.
+func (s *socket) receiveMessage(fd int, b []byte) (n, oobn int, errno unix.Errno) {
+	s.vector.Base = &b[0]
+	s.vector.SetLen(len(b))
+	s.message.Control = &s.oob[0]
+	s.message.SetControllen(len(s.oob))
+	got, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.message)), unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return 0, 0, errno
+	}
+	return int(got), int(s.message.Controllen), 0
 }
 
 // vlan finds the tag that the kernel stripped (struct tpacket_auxdata,
@@ -155,29 +184,34 @@ func insertVLAN(b []byte, n int, tci, tpid uint16) int {
 // send writes one frame with its virtio header. A full transmit queue is
 // waited for, but not for long: a dead uplink must not stop the daemon.
 func (s *socket) send(frame []byte) error {
-	var result error
-	deadline := time.Time{}
-	err := s.raw.Control(func(fd uintptr) {
-		for {
-			_, result = unix.Write(int(fd), frame)
-			if result != unix.EAGAIN && result != unix.ENOBUFS && result != unix.EINTR {
-				return
-			}
-			if deadline.IsZero() {
-				deadline = time.Now().Add(writePatience)
-			} else if time.Now().After(deadline) {
-				return
-			}
-			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
-		}
-	})
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.frame = frame
+	err := s.raw.Control(s.write)
 	if err == nil {
-		err = result
+		err = s.failed
 	}
+	s.frame, s.failed = nil, nil
 	if err != nil {
 		return fmt.Errorf("write to interface %s: %w", s.name, err)
 	}
 	return nil
+}
+
+func (s *socket) writeFrame(fd uintptr) {
+	deadline := time.Time{}
+	for {
+		_, s.failed = unix.Write(int(fd), s.frame)
+		if s.failed != unix.EAGAIN && s.failed != unix.ENOBUFS && s.failed != unix.EINTR {
+			return
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(writePatience)
+		} else if time.Now().After(deadline) {
+			return
+		}
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
+	}
 }
 
 // framesRead is how many frames the process behind a tap has read: the kernel
