@@ -25,7 +25,7 @@ func (r *Replica) Output(payload []byte) error {
 	}
 	r.staged.frames += uint32(frames.Len())
 	r.staged.outputBytes += uint64(len(payload))
-	r.staged.output = append(r.staged.output, append([]byte(nil), payload...))
+	r.staged.output.add(payload)
 	return nil
 }
 
@@ -54,7 +54,7 @@ func (r *Replica) Apply() error {
 	if r.staged.state != whole {
 		return nil
 	}
-	for _, payload := range r.staged.payloads() {
+	for _, payload := range r.staged.batches.all() {
 		pages, err := wire.DecodePages(payload)
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func (r *Replica) Applied() uint64 { return r.applied }
 
 // LastOutput calls send with the output of the last committed epoch, in order.
 func (r *Replica) LastOutput(send func(port int, frame []byte)) error {
-	for _, payload := range r.last.output {
+	for _, payload := range r.last.output.all() {
 		frames, err := wire.DecodeOutput(payload)
 		if err != nil {
 			return err
@@ -141,17 +141,8 @@ func (r *Replica) write(pages wire.Pages) {
 	}
 }
 
-// payloads of Pages frames, in order.
-func (e *epoch) payloads() [][]byte { return e.batches[:e.used] }
-
-func (e *epoch) keep(payload []byte) {
-	if e.used == len(e.batches) {
-		e.batches = append(e.batches, nil)
-	}
-	e.batches[e.used] = append(e.batches[e.used][:0], payload...)
-	e.used++
-}
-
 func (e *epoch) reset() {
-	*e = epoch{batches: e.batches, device: e.device[:0]}
+	e.batches.reset()
+	e.output.reset()
+	*e = epoch{batches: e.batches, device: e.device[:0], output: e.output}
 }

@@ -56,13 +56,32 @@ type epoch struct {
 	state       state
 	begin       wire.EpochBegin
 	pages, zero uint64
-	batches     [][]byte // payloads of Pages frames; spare ones are kept
-	used        int
+	batches     pile // payloads of Pages frames
 	device      []byte
-	output      [][]byte
+	output      pile // payloads of Output frames
 	outputBytes uint64
 	frames      uint32
 }
+
+// pile is a list of byte slices whose memory is used again.
+type pile struct {
+	slices [][]byte
+	used   int
+}
+
+// all that was added, in order.
+func (p *pile) all() [][]byte { return p.slices[:p.used] }
+
+// add a copy.
+func (p *pile) add(b []byte) {
+	if p.used == len(p.slices) {
+		p.slices = append(p.slices, nil)
+	}
+	p.slices[p.used] = append(p.slices[p.used][:0], b...)
+	p.used++
+}
+
+func (p *pile) reset() { p.used = 0 }
 
 type state int
 
@@ -166,7 +185,7 @@ func (r *Replica) Pages(payload []byte) error {
 	if r.staged.pages > r.staged.begin.Pages {
 		return fmt.Errorf("%w: more pages than the epoch announced", ErrBound)
 	}
-	r.staged.keep(payload)
+	r.staged.batches.add(payload)
 	return nil
 }
 
