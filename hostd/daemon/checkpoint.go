@@ -86,7 +86,7 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 	p.reach(fault.Quiescing, number)
 	if err := p.quiesce(t, number); err != nil {
 		p.reopen(number)
-		p.learned = p.learned.Skipped(t.started, time.Now())
+		p.learned = p.policy.Skipped(p.learned, t.started, time.Now())
 		return nil, err
 	}
 	defer p.watchQEMU()()
@@ -161,7 +161,7 @@ func (p *protection) resume(t *taken) error {
 	}
 	p.reopen(t.epoch.Number)
 	t.ended = time.Now()
-	p.learned = p.learned.Paused(t.started, t.ended)
+	p.learned = p.policy.Paused(p.learned, t.started, t.ended)
 	return nil
 }
 

@@ -15,7 +15,7 @@ type Policy struct {
 	// checkpoint.
 	MinEpoch, MaxEpoch time.Duration
 	// Overhead is the largest part of the time that pauses may take: 0.1 is a
-	// tenth. MaxEpoch and an operator outrank it.
+	// tenth, on the average of some MaxEpoch. MaxEpoch and an operator outrank it.
 	Overhead float64
 }
 
@@ -24,6 +24,7 @@ type State struct {
 	began   time.Time     // of the last checkpoint
 	resumed time.Time     // the guest has run since
 	pause   time.Duration // learned cost of a pause
+	paid    time.Time     // by then all pauses so far have paid for themselves
 	// Held: output waits for the next commit. Asked: an operator, or a planned
 	// switch-over, wants a checkpoint now.
 	Held, Asked bool
@@ -35,21 +36,22 @@ const weight = 0.25
 
 // Paused notes a checkpoint that took from began to resumed, and learns its
 // cost. What was held or asked for is settled by it.
-func (s State) Paused(began, resumed time.Time) State {
+func (p Policy) Paused(s State, began, resumed time.Time) State {
 	took := max(resumed.Sub(began), 0)
 	if s.pause == 0 {
 		s.pause = took
 	} else {
 		s.pause += time.Duration(weight * float64(took-s.pause))
 	}
+	s.paid = later(s.paid, began).Add(took + p.payback(s.pause))
 	s.began, s.resumed, s.Held, s.Asked = began, resumed, false, false
 	return s
 }
 
 // Skipped notes an attempt that was given up: it has cost a pause too.
-func (s State) Skipped(began, now time.Time) State {
+func (p Policy) Skipped(s State, began, now time.Time) State {
 	held := s.Held
-	s = s.Paused(began, now)
+	s = p.Paused(s, began, now)
 	s.Held = held
 	return s
 }
@@ -73,12 +75,20 @@ func (p Policy) Next(s State, now time.Time) (due bool, wait time.Duration) {
 	return false, wait
 }
 
-// earliest time at which a checkpoint that is wanted may begin.
+// earliest time at which a checkpoint that is wanted may begin. On demand, pauses
+// may be taken before the time that pays for them, by up to MaxEpoch: a packet
+// that comes alone does not wait for what the one before it has cost. The guest
+// runs for as long as it was paused in any case.
 func (p Policy) earliest(s State) time.Time {
 	if p.Periodic {
 		return later(s.began.Add(p.Interval), s.resumed.Add(p.MinEpoch))
 	}
-	return s.resumed.Add(max(min(p.payback(s.pause), p.MaxEpoch), p.MinEpoch))
+	soonest := s.resumed.Add(max(min(s.pause, p.payback(s.pause)), p.MinEpoch))
+	latest := s.resumed.Add(max(p.MaxEpoch, p.MinEpoch))
+	if owing := s.paid.Add(-p.MaxEpoch); owing.Before(latest) {
+		return later(soonest, owing)
+	}
+	return latest
 }
 
 // payback is how long the guest must run for a pause to be at most Overhead of

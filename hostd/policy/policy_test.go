@@ -16,7 +16,18 @@ func demand() Policy {
 
 // after is the state after a first checkpoint that ended at 0.
 func after(pause time.Duration) State {
-	return State{}.Paused(at(0).Add(-pause), at(0))
+	return demand().Paused(State{}, at(0).Add(-pause), at(0))
+}
+
+// owing is the state of a machine whose output has long been committed as often
+// as overhead allows, after a checkpoint that ended at 0.
+func owing(p Policy, pause time.Duration) State {
+	s := State{}
+	for range 1000 {
+		s = p.Paused(s, at(0).Add(-pause), at(0))
+	}
+	s.paid = at(0).Add(p.MaxEpoch + p.payback(pause))
+	return s
 }
 
 func held(s State) State  { s.Held = true; return s }
@@ -37,14 +48,16 @@ func TestNext(t *testing.T) {
 		{"before any checkpoint", demand(), State{}, 0, true, 0},
 		{"nothing held: max-epoch", demand(), after(10 * ms), 1, false, 499 * ms},
 		{"nothing held, max-epoch over", demand(), after(10 * ms), 500, true, 0},
-		{"held: the pause has not paid", demand(), held(after(10 * ms)), 1, false, 89 * ms},
-		{"held: the pause has just paid", demand(), held(after(10 * ms)), 90, true, 0},
+		{"held after a lone pause: the guest runs as long", demand(), held(after(10 * ms)), 1, false, 9 * ms},
+		{"held after a lone pause, over", demand(), held(after(10 * ms)), 10, true, 0},
+		{"held, owing: the pauses have not paid", demand(), held(owing(demand(), 10*ms)), 1, false, 89 * ms},
+		{"held, owing: the pauses have just paid", demand(), held(owing(demand(), 10*ms)), 90, true, 0},
 		{"held after a tiny pause: min-epoch", demand(), held(after(ms / 100)), 1, false, 1 * ms},
-		{"held after a huge pause: max-epoch", demand(), held(after(time.Second)), 1, false, 499 * ms},
+		{"held, owing a huge pause: max-epoch", demand(), held(owing(demand(), time.Second)), 1, false, 499 * ms},
 		{"min-epoch above max-epoch", slow, held(after(time.Second)), 500, false, 100 * ms},
 		{"asked: at once", demand(), asked(after(time.Second)), 0, true, 0},
 		{"asked while periodic", periodic, asked(after(10 * ms)), 0, true, 0},
-		{"a clock behind the last checkpoint waits", demand(), held(after(10 * ms)), -5, false, 95 * ms},
+		{"a clock behind the last checkpoint waits", demand(), held(owing(demand(), 10*ms)), -5, false, 95 * ms},
 		{"periodic counts from the beginning", periodic, after(10 * ms), 0, false, 40 * ms},
 		{"periodic, held output changes nothing", periodic, held(after(10 * ms)), 0, false, 40 * ms},
 		{"periodic, over", periodic, after(10 * ms), 40, true, 0},
@@ -74,7 +87,7 @@ func TestOverheadIsAFraction(t *testing.T) {
 	} {
 		p := demand()
 		p.Overhead = c.overhead
-		if _, wait := p.Next(held(after(10*ms)), at(0)); wait != c.wait {
+		if _, wait := p.Next(held(owing(p, 10*ms)), at(0)); wait != c.wait {
 			t.Errorf("overhead %v: wait %v, want %v", c.overhead, wait, c.wait)
 		}
 	}
@@ -85,12 +98,12 @@ func TestPauseIsLearned(t *testing.T) {
 	if s.Pause() != 10*ms {
 		t.Fatalf("the first pause counts whole: %v", s.Pause())
 	}
-	s = s.Paused(at(100), at(150)) // one that is five times as long
+	s = demand().Paused(s, at(100), at(150)) // one that is five times as long
 	if s.Pause() != 20*ms {
 		t.Fatalf("after one long pause: %v", s.Pause())
 	}
 	for i := range 40 {
-		s = s.Paused(at(1000+100*i), at(1010+100*i))
+		s = demand().Paused(s, at(1000+100*i), at(1010+100*i))
 	}
 	if d := s.Pause() - 10*ms; d < 0 || d > 10*time.Microsecond {
 		t.Fatalf("did not come back to 10ms: %v", s.Pause())
@@ -98,7 +111,7 @@ func TestPauseIsLearned(t *testing.T) {
 }
 
 func TestBackwardClockTeachesNothing(t *testing.T) {
-	s := after(10*ms).Paused(at(200), at(100))
+	s := demand().Paused(after(10*ms), at(200), at(100))
 	if s.Pause() < 0 || s.Pause() > 10*ms {
 		t.Fatalf("learned pause %v", s.Pause())
 	}
@@ -107,14 +120,14 @@ func TestBackwardClockTeachesNothing(t *testing.T) {
 func TestStateIsAValue(t *testing.T) {
 	s := held(asked(after(10 * ms)))
 	was := s
-	next := s.Paused(at(100), at(110))
+	next := demand().Paused(s, at(100), at(110))
 	if s != was {
 		t.Fatal("Paused changed its receiver")
 	}
 	if next.Held || next.Asked {
 		t.Fatal("a checkpoint leaves nothing wanted")
 	}
-	if skipped := s.Skipped(at(100), at(110)); !skipped.Held || skipped.Pause() != next.Pause() {
+	if skipped := demand().Skipped(s, at(100), at(110)); !skipped.Held || skipped.Pause() != next.Pause() {
 		t.Fatal("a skipped checkpoint costs its time, and output still waits")
 	}
 }
@@ -137,10 +150,30 @@ func TestOverheadIsKept(t *testing.T) {
 		}
 		took := 3*ms + time.Duration(now.UnixNano()%4)*ms
 		paused += took
-		s = s.Paused(now, now.Add(took))
+		s = p.Paused(s, now, now.Add(took))
 		now = now.Add(took)
 	}
 	if share := float64(paused) / float64(10*time.Second); share > 0.11 || share < 0.08 {
 		t.Fatalf("pauses took %.3f of the time", share)
+	}
+}
+
+// TestAloneAPacketDoesNotWait: a request every 200 ms and its answer are
+// committed at once, one after the other.
+func TestAloneAPacketDoesNotWait(t *testing.T) {
+	const pause = 5 * ms
+	p, s := demand(), State{}
+	for n := range 50 {
+		now := at(200 * n)
+		for _, what := range []string{"request", "answer"} {
+			s.Held = true
+			due, wait := p.Next(s, now)
+			if !due && wait > pause {
+				t.Fatalf("%s %d waits for %v", what, n, wait)
+			}
+			now = now.Add(wait)
+			s = p.Paused(s, now, now.Add(pause))
+			now = now.Add(pause)
+		}
 	}
 }
