@@ -19,7 +19,7 @@ SOURCES = e2e guestagent hostd images proto qmp
 UNIT_FLAGS = -race -timeout 10m
 E2E_FLAGS = -race -timeout 30m -p 1 -count 1
 
-.PHONY: help setup build images demo test unit e2e soak fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e soak bench fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ e2e: setup build ## run the tests against real guests
 
 soak: setup build ## let the nemesis break the pair for DURATION (1h), from SEED if given; report in build/soak
 	@go run ./e2e/soak -duration $(DURATION) -seed $(SEED)
+
+bench: setup build ## measure pauses against the floor and QEMU's own COLO; results in build/bench
+	@go run ./e2e/bench
 
 fuzz-short: ## run each fuzz target for FUZZTIME (5s)
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' $(SOURCES) | sort | \

@@ -112,8 +112,11 @@ func (s *Scene) NAT(flags ...string) lab.Machine {
 }
 
 // Boot starts a machine on host A and waits until packets pass through it.
-func (s *Scene) Boot(ctx context.Context, m lab.Machine) error {
-	if _, err := s.A.StartMachine(ctx, m); err != nil {
+func (s *Scene) Boot(ctx context.Context, m lab.Machine) error { return s.BootOn(ctx, s.A, m) }
+
+// BootOn starts a machine on a host and waits until packets pass through it.
+func (s *Scene) BootOn(ctx context.Context, h *lab.Host, m lab.Machine) error {
+	if _, err := h.StartMachine(ctx, m); err != nil {
 		return err
 	}
 	if err := s.awaitPackets(ctx); err != nil {

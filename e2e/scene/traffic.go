@@ -68,6 +68,12 @@ func (s *Scene) start(ctx context.Context, t *Traffic, o TrafficOptions) (err er
 // Replied is how many answers have come back so far.
 func (t *Traffic) Replied() uint64 { return t.udpClient.Replied() }
 
+// TCPReceived is how many bytes of the TCP stream have come through so far.
+func (t *Traffic) TCPReceived() uint64 { return t.tcpServer.Received() }
+
+// TCPRetransmits is how many segments of the TCP stream were sent again so far.
+func (t *Traffic) TCPRetransmits() (int, error) { return t.transfer.Retransmits() }
+
 // Flowing waits until more packets come back, and more of the TCP stream.
 func (t *Traffic) Flowing(ctx context.Context, packets uint64) error {
 	replied := t.Replied() + packets

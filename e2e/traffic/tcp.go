@@ -184,6 +184,21 @@ func StartTransfer(ctx context.Context, namespace string, o TransferOptions) (*T
 // Sent is how many bytes have been given to the kernel so far.
 func (t *Transfer) Sent() uint64 { return t.sent.Load() }
 
+// Retransmits is how many segments the kernel has sent again so far.
+func (t *Transfer) Retransmits() (int, error) {
+	raw, err := t.conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	var failed error
+	err = raw.Control(func(fd uintptr) { info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if err := errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("ask for the stream's retransmissions: %w", err)
+	}
+	return int(info.Total_retrans), nil
+}
+
 // Done is closed when the transfer has ended.
 func (t *Transfer) Done() <-chan struct{} { return t.done }
 

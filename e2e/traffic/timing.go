@@ -42,9 +42,12 @@ type Latency struct {
 	P50, P95, P99, Max time.Duration
 }
 
-// RoundTrips is the time from each request's sending to the first receipt of its
-// reply.
-func RoundTrips(l Log) Latency {
+// RoundTrips summarises [Trips].
+func RoundTrips(l Log) Latency { return Distribution(Trips(l)) }
+
+// Trips is the time from each request's sending to the first receipt of its
+// reply, for those that were answered.
+func Trips(l Log) []time.Duration {
 	sent := make(map[packetID]time.Duration, len(l.Sent))
 	for _, p := range l.Sent {
 		if p.Direction == probe.Request {
@@ -59,7 +62,7 @@ func RoundTrips(l Log) Latency {
 			delete(sent, request)
 		}
 	}
-	return Distribution(all)
+	return all
 }
 
 // Distribution summarises durations. It sorts the slice.
