@@ -128,8 +128,8 @@ func wireRatio(round []pause) float64 {
 
 // Row compares takeover with failover.
 func (t *takeovers) Row() string {
-	return fmt.Sprintf("| %s | %v | %v | %v | %v |", t.Memory, spread(inMilliseconds(t.Running)), spread(inMilliseconds(t.FirstPacket)),
-		spread(inMilliseconds(t.Stock)), paired(inMilliseconds(t.Running), inMilliseconds(t.Stock)))
+	return fmt.Sprintf("| %s | %v | %v | %v | %v | %v |", t.Memory, spread(inMilliseconds(t.Running)), spread(inMilliseconds(t.FirstPacket)),
+		spread(inMilliseconds(t.Busy)), spread(inMilliseconds(t.Stock)), paired(inMilliseconds(t.Running), inMilliseconds(t.Stock)))
 }
 
 func inMilliseconds(d []time.Duration) (v []float64) {

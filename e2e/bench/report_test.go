@@ -31,8 +31,8 @@ func small() *results {
 	return &results{
 		Host: host{CPUs: 2, CPU: "a processor", Kernel: "6.1", QEMU: "QEMU 10", Accel: "tcg"}, Every: 50 * ms,
 		Cells: append(cells("256MiB"), cells("2GiB")...),
-		Takeovers: []*takeovers{{"256MiB", []time.Duration{10 * ms}, []time.Duration{50 * ms}, []time.Duration{40 * ms}},
-			{"2GiB", []time.Duration{11 * ms}, []time.Duration{70 * ms}, []time.Duration{400 * ms}}},
+		Takeovers: []*takeovers{{"256MiB", []time.Duration{10 * ms}, []time.Duration{50 * ms}, []time.Duration{40 * ms}, []time.Duration{30 * ms}},
+			{"2GiB", []time.Duration{11 * ms}, []time.Duration{70 * ms}, []time.Duration{400 * ms}, []time.Duration{30 * ms}}},
 		Traffic: []*trafficMode{{"demand", rounds}, {"periodic", rounds}},
 	}
 }

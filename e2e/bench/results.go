@@ -64,6 +64,8 @@ type takeovers struct {
 	Memory string
 	// From the kill of the primary's QEMU; by round.
 	Running, FirstPacket, Stock []time.Duration
+	// Busy is the processor time of the new QEMU from running to the first packet.
+	Busy []time.Duration
 }
 
 // trafficMode compares one way of protecting a guest with none.

@@ -75,6 +75,10 @@ func (o options) takeOver(ctx context.Context, s *scene.Scene, t *takeovers, fro
 	if err != nil {
 		return err
 	}
+	busy, err := untilAnswer(ctx, to, flow)
+	if err != nil {
+		return err
+	}
 	if err := flow.Flowing(ctx, takeoverRate); err != nil {
 		return err
 	}
@@ -84,8 +88,27 @@ func (o options) takeOver(ctx context.Context, s *scene.Scene, t *takeovers, fro
 	}
 	gap, _ := traffic.Blackout(r.Log, at.Round(0).Sub(r.Log.Start.Round(0)), takeoverLimit)
 	t.Running = append(t.Running, time.Unix(0, running.TimeUnixNanos).Sub(at.Round(0)))
+	t.Busy = append(t.Busy, busy)
 	t.FirstPacket = append(t.FirstPacket, r.Log.Start.Round(0).Add(gap.To).Sub(at.Round(0)))
 	return nil
+}
+
+// untilAnswer is the processor time that a machine's QEMU uses until the next
+// answer comes back.
+func untilAnswer(ctx context.Context, on *lab.Host, flow *scene.Traffic) (used time.Duration, err error) {
+	qemu, err := on.QEMU(scene.Machine)
+	if err != nil {
+		return 0, err
+	}
+	before, err := lab.UsageOf(qemu)
+	if err != nil {
+		return 0, err
+	}
+	if err := flow.Flowing(ctx, 1); err != nil {
+		return 0, err
+	}
+	after, err := lab.UsageOf(qemu)
+	return after.CPU - before.CPU, err
 }
 
 // stockTakesOver ends with the machine lost and both daemons there.
