@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/falseqemu"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
@@ -27,11 +28,12 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
+// asFalseQEMU is set where a daemon runs this test binary as its QEMU.
 const asFalseQEMU = "STILLPOINT_TEST_FALSE_QEMU"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asFalseQEMU) != "" {
-		fmt.Fprintln(os.Stderr, playFalseQEMU(os.Args[1:]))
+		fmt.Fprintln(os.Stderr, falseqemu.Play(os.Args[1:]))
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)

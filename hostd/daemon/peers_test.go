@@ -51,6 +51,8 @@ func end(epoch uint64, e replica.EpochBegin) []byte {
 	return frame(replica.TypeEpochEnd, epoch, e.Append(nil))
 }
 
+const ramBytes = 16 << 20 // of specOf
+
 var (
 	ram   = replica.Block{Name: "ram0", Size: ramBytes}
 	whole = replica.EpochBegin{Pages: 1, Device: 4, Output: 0}

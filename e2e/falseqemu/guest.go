@@ -1,0 +1,59 @@
+package falseqemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Ways to misbehave.
+const (
+	Ends          = "ends"           // at once, with an error
+	Garbage       = "garbage"        // instead of the first copy
+	Dies          = "dies"           // in the first copy
+	HangsUp       = "hangs up"       // before the first copy
+	BadCheckpoint = "bad checkpoint" // a page outside of memory
+	LargeDevice   = "large device"   // a device state of 1 TiB
+)
+
+// Guest is what a false QEMU plays.
+type Guest struct {
+	// Fault is the way in which it misbehaves, none if empty.
+	Fault string
+	// Seed is the pages of the first copy, Dirty those of each checkpoint,
+	// and Device the bytes of device state.
+	Seed, Dirty, Device int
+	// Hang is the number of the checkpoint, from 1, in which QEMU says nothing
+	// more while its guest is stopped; 0 for none.
+	Hang int
+}
+
+// String is the "append" that Parse reads.
+func (g Guest) String() string {
+	numbers := fmt.Sprintf("seed=%d,dirty=%d,device=%d,hang=%d", g.Seed, g.Dirty, g.Device, g.Hang)
+	if g.Fault == "" {
+		return numbers
+	}
+	return g.Fault + "," + numbers
+}
+
+// Parse reads "append": a fault and numbers by their names, with commas
+// between. What is not told is little: one page, and 64 bytes of devices.
+func Parse(text string) (Guest, error) {
+	g := Guest{Seed: 1, Dirty: 1, Device: 64}
+	numbers := map[string]*int{"seed": &g.Seed, "dirty": &g.Dirty, "device": &g.Device, "hang": &g.Hang}
+	for _, word := range strings.Split(text, ",") {
+		name, value, isNumber := strings.Cut(word, "=")
+		if !isNumber {
+			g.Fault = word
+			continue
+		}
+		n, err := strconv.Atoi(value)
+		to := numbers[name]
+		if err != nil || n < 0 || to == nil {
+			return g, fmt.Errorf("false QEMU: %q in %q: want one of seed, dirty, device, hang, and a number", word, text)
+		}
+		*to = n
+	}
+	return g, nil
+}

@@ -1,0 +1,112 @@
+package falseqemu
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// monitor is one connection of QMP.
+type monitor struct {
+	conn    net.Conn
+	writing sync.Mutex
+}
+
+const version = `{"qemu":{"major":10,"minor":0,"micro":13},"package":"false"}`
+
+// accept serves one monitor after the other, as QEMU does on one socket.
+func (q *qemu) accept(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		q.attend(&monitor{conn: conn})
+	}
+}
+
+// command is a line from the daemon.
+type command struct {
+	Execute   string
+	OutOfBand string `json:"exec-oob"`
+	Arguments struct{ URI string }
+	ID        json.RawMessage
+}
+
+func (q *qemu) attend(m *monitor) {
+	defer m.conn.Close()
+	m.say(`{"QMP":{"version":` + version + `,"capabilities":["oob"]}}`)
+	q.add(m)
+	defer q.remove(m)
+	for lines := bufio.NewScanner(m.conn); lines.Scan(); {
+		var c command
+		if json.Unmarshal(lines.Bytes(), &c) != nil {
+			continue
+		}
+		id := ""
+		if c.ID != nil {
+			id = `,"id":` + string(c.ID)
+		}
+		m.say(`{"return":` + q.answer(c) + id + `}`)
+	}
+}
+
+func (q *qemu) add(m *monitor) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.monitors = append(q.monitors, m)
+}
+
+func (q *qemu) remove(m *monitor) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, x := range q.monitors {
+		if x == m {
+			q.monitors = append(q.monitors[:i:i], q.monitors[i+1:]...)
+			return
+		}
+	}
+}
+
+func (m *monitor) say(line string) {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	io.WriteString(m.conn, line+"\r\n")
+}
+
+// event tells every monitor.
+func (q *qemu) event(name string) {
+	now := time.Now()
+	line := fmt.Sprintf(`{"timestamp":{"seconds":%d,"microseconds":%d},"event":%q}`, now.Unix(), now.Nanosecond()/1000, name)
+	q.mu.Lock()
+	monitors := q.monitors
+	q.mu.Unlock()
+	for _, m := range monitors {
+		m.say(line)
+	}
+}
+
+func (q *qemu) answer(c command) string {
+	switch c.Execute + c.OutOfBand {
+	case "query-version":
+		return version
+	case "query-status":
+		return `{"status":"running","running":true}`
+	case "query-migrate":
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status)
+	case "query-yank":
+		return `[]`
+	case "migrate":
+		go q.migrate(strings.TrimPrefix(c.Arguments.URI, "unix:"))
+	case "x-colo-lost-heartbeat":
+		q.setStatus("none")
+	}
+	return `{}`
+}

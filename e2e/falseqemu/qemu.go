@@ -1,0 +1,176 @@
+package falseqemu
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+)
+
+// qemu is the process.
+type qemu struct {
+	guest  Guest
+	memory uint64 // bytes
+
+	mu       sync.Mutex
+	monitors []*monitor
+	status   string // of the migration
+}
+
+// Play is QEMU with these arguments. It ends with an error, or with the process
+// that started this one.
+func Play(args []string) error {
+	go endWithParent()
+	guest, err := Parse(option(args, "-append"))
+	if err != nil {
+		return err
+	}
+	if guest.Fault == Ends {
+		return errors.New("qemu: -device unheard-of: no such device")
+	}
+	q := &qemu{guest: guest, status: "none"}
+	if q.memory, err = makeRAM(option(args, "-object")); err != nil {
+		return err
+	}
+	return q.serve(options(args, "-qmp"))
+}
+
+// endWithParent leaves no orphan behind.
+func endWithParent() {
+	parent, err := unix.PidfdOpen(os.Getppid(), 0)
+	if err == nil {
+		for {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(parent), Events: unix.POLLIN}}, -1)
+			if err != unix.EINTR {
+				break
+			}
+		}
+	}
+	os.Exit(1)
+}
+
+func option(args []string, name string) string {
+	if all := options(args, name); len(all) > 0 {
+		return all[0]
+	}
+	return ""
+}
+
+func options(args []string, name string) (all []string) {
+	for i := range max(len(args)-1, 0) {
+		if args[i] == name {
+			all = append(all, args[i+1])
+		}
+	}
+	return all
+}
+
+// makeRAM makes the file of a memory-backend-file.
+func makeRAM(object string) (memory uint64, err error) {
+	var path string
+	for _, field := range strings.Split(object, ",") {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "mem-path":
+			path = value
+		case "size":
+			var mib uint64
+			if _, err := fmt.Sscanf(value, "%dM", &mib); err != nil {
+				return 0, fmt.Errorf("false QEMU: memory of %q: %w", value, err)
+			}
+			memory = mib << 20
+		}
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return memory, f.Truncate(int64(memory))
+}
+
+// serve the monitors until one fails.
+func (q *qemu) serve(monitors []string) error {
+	failed := make(chan error, len(monitors))
+	for _, m := range monitors {
+		path, _, _ := strings.Cut(strings.TrimPrefix(m, "unix:"), ",")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- q.accept(l) }()
+	}
+	return <-failed
+}
+
+// setStatus of the migration.
+func (q *qemu) setStatus(status string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.status = status
+}
+
+// migrate connects to the daemon and plays the guest's fate.
+func (q *qemu) migrate(socket string) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	q.setStatus("active")
+	switch q.guest.Fault {
+	case Garbage:
+		conn.Write(bytes.Repeat([]byte("garbage "), 1<<14))
+	case Dies:
+		fmt.Fprintln(os.Stderr, "qemu: died, so the test wants it")
+		os.Exit(1)
+	case HangsUp:
+	default:
+		q.colo(conn)
+	}
+}
+
+// colo takes one checkpoint after the other, as the daemon wants them.
+func (q *qemu) colo(conn net.Conn) {
+	conn.Write(firstCopy(q.guest, q.memory))
+	q.setStatus("colo")
+	if !hear(conn, colo.CheckpointReady) {
+		return
+	}
+	stream := checkpoint(q.guest, q.memory)
+	for n := 1; ; n++ {
+		q.event("RESUME")
+		conn.Write(colo.AppendMessage(nil, colo.CheckpointRequest))
+		if !hear(conn, colo.CheckpointReply) {
+			return
+		}
+		q.event("STOP")
+		if n == q.guest.Hang {
+			io.Copy(io.Discard, conn)
+			return
+		}
+		conn.Write(colo.AppendMessage(nil, colo.VMStateSend))
+		if q.guest.Fault == "" {
+			dirty(stream, q.guest, uint64(n))
+		}
+		conn.Write(stream)
+		if !hear(conn, colo.VMStateReceived) || !hear(conn, colo.VMStateLoaded) {
+			return
+		}
+	}
+}
+
+func hear(conn net.Conn, want colo.Message) bool {
+	var b [4]byte
+	_, err := io.ReadFull(conn, b[:])
+	return err == nil && colo.Message(binary.BigEndian.Uint32(b[:])) == want
+}

@@ -1,0 +1,89 @@
+package falseqemu
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+)
+
+const (
+	pageSize = colo.PageSize
+	block    = "ram0"
+
+	// flags of a RAM record
+	sized     = 0x04
+	data      = 0x08
+	end       = 0x10
+	sameBlock = 0x20
+)
+
+// firstCopy passes over memory of so many bytes twice: the second time one page
+// was dirtied meanwhile. It ends with the type of the first device's section.
+func firstCopy(g Guest, memory uint64) []byte {
+	b := binary.BigEndian.AppendUint32(nil, 0x5145564d)
+	b = binary.BigEndian.AppendUint32(b, 3)
+	b = append(b, 7, 0, 0, 0, 4)
+	b = append(b, "pc-1"...)
+	b = append(b, 1, 0, 0, 0, 2)
+	b = append(b, "\x03ram\x00\x00\x00\x00\x00\x00\x00\x04"...)
+	b = binary.BigEndian.AppendUint64(b, memory|sized)
+	b = name(b)
+	b = binary.BigEndian.AppendUint64(b, memory)
+	b = endSection(b)
+	b = pages(b, max(g.Seed, 1), memory)
+	b = pages(b, 1, memory)
+	return append(b, 4)
+}
+
+func name(b []byte) []byte { return append(append(b, byte(len(block))), block...) }
+
+func endSection(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, end)
+	return append(b, 0x7e, 0, 0, 0, 2)
+}
+
+// pages is a section of n pages, from the start of memory. Their content does
+// not compress.
+func pages(b []byte, n int, memory uint64) []byte {
+	random := rand.NewChaCha8([32]byte{})
+	b = append(b, 2, 0, 0, 0, 2)
+	for i := range n {
+		offset := uint64(i) * pageSize % memory
+		if i == 0 {
+			b = name(binary.BigEndian.AppendUint64(b, offset|data))
+		} else {
+			b = binary.BigEndian.AppendUint64(b, offset|data|sameBlock)
+		}
+		b = append(b, make([]byte, pageSize)...)
+		random.Read(b[len(b)-pageSize:])
+	}
+	return endSection(b)
+}
+
+// checkpoint is what a QEMU with the guest stopped sends after VMStateSend.
+func checkpoint(g Guest, memory uint64) []byte {
+	b := pages(nil, g.Dirty, memory)
+	if g.Fault == BadCheckpoint {
+		b = name(binary.BigEndian.AppendUint64([]byte{2, 0, 0, 0, 2}, memory|data))
+		return append(b, make([]byte, pageSize)...)
+	}
+	b = append(b, 0)
+	b = colo.AppendMessage(b, colo.VMStateSize)
+	size := uint64(g.Device)
+	if g.Fault == LargeDevice {
+		size = 1 << 40
+	}
+	b = binary.BigEndian.AppendUint64(b, size)
+	return append(b, make([]byte, g.Device)...)
+}
+
+// dirty makes every page of a checkpoint another one than in the last.
+func dirty(stream []byte, g Guest, epoch uint64) {
+	const head = 5 // of the section
+	at := head + 8 + 1 + len(block)
+	for range g.Dirty {
+		binary.BigEndian.PutUint64(stream[at:], epoch)
+		at += pageSize + 8
+	}
+}
