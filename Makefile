@@ -19,7 +19,7 @@ SOURCES = e2e guestagent hostd images proto qmp
 UNIT_FLAGS = -race -timeout 10m
 E2E_FLAGS = -race -timeout 30m -p 1 -count 1
 
-.PHONY: help setup build images demo test unit e2e soak bench fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e soak bench scale fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ soak: setup build ## let the nemesis break the pair for DURATION (1h), from SEED
 
 bench: setup build ## measure pauses against the floor and QEMU's own COLO; results in build/bench
 	@go run ./e2e/bench
+
+scale: build ## measure many machines with false QEMUs; report in build/scale
+	@go build -o $(BIN)/falseqemu ./e2e/falseqemu/cmd/falseqemu
+	@go run ./e2e/scale
 
 fuzz-short: ## run each fuzz target for FUZZTIME (5s)
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' $(SOURCES) | sort | \

@@ -48,7 +48,7 @@ func (h *Host) attach(ctx context.Context) error {
 	}
 	collecting, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	s.owned.Go(func() { h.events.collect(collecting, s.client) })
+	s.owned.Go(func() { h.events.collect(collecting, s.client, !h.lab.options.FewEvents) })
 	h.replace(s)
 	return nil
 }

@@ -29,8 +29,8 @@ type eventLog struct {
 }
 
 // collect until the context or the daemon ends.
-func (l *eventLog) collect(ctx context.Context, client control.HostdClient) {
-	stream, err := client.Events(ctx, &control.EventsRequest{Checkpoints: true})
+func (l *eventLog) collect(ctx context.Context, client control.HostdClient, checkpoints bool) {
+	stream, err := client.Events(ctx, &control.EventsRequest{Checkpoints: checkpoints})
 	for err == nil {
 		var e *control.Event
 		if e, err = stream.Recv(); err == nil {

@@ -70,6 +70,9 @@ type Options struct {
 	// size, in memory; see Host.FillState. KeepFiles does not keep it, and an
 	// etcd member fills some 130 MB of it at once. Zero: no such file system.
 	StateSize int64
+	// FewEvents leaves the events of checkpoints out of what is collected from
+	// daemons: of hundreds of machines they are many.
+	FewEvents bool
 	Log       hclog.Logger
 }
 

@@ -251,6 +251,16 @@ func tokenBucket(link netlink.Link, rate uint64) netlink.Qdisc {
 	}
 }
 
+// Carried is how many bytes the owner has sent into the cable, with Ethernet's
+// headers. A frame of TCP counts once, however large.
+func (c *Cable) Carried() (bytes uint64, err error) {
+	err = c.change("ask", func(link netlink.Link) error {
+		bytes = link.Attrs().Statistics.RxBytes
+		return nil
+	})
+	return bytes, err
+}
+
 func (c *Cable) change(what string, f func(netlink.Link) error) error {
 	link, err := c.segment.space.links.LinkByName(c.Port)
 	if err == nil {

@@ -8,16 +8,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Usage is what a process holds of the kernel.
 type Usage struct {
+	CPU         time.Duration // that all its threads have used so far
 	Descriptors int
 	Threads     int
 	RSS         uint64 // resident memory, bytes
 	Anonymous   uint64 // the part of it that no file backs: the process's own
-	// CPU is the processor time that it has used, to a clock tick.
-	CPU time.Duration
 }
 
 // UsageOf a process. Compare two of them to find a leak.
@@ -38,6 +39,9 @@ func usageOf(pid int) (u Usage, err error) {
 		return u, err
 	}
 	u.Descriptors = len(fds)
+	if u.CPU, err = cpuOf(pid); err != nil {
+		return u, err
+	}
 	status, err := os.ReadFile(procPath(pid, "status"))
 	if err != nil {
 		return u, err
@@ -60,34 +64,15 @@ func usageOf(pid int) (u Usage, err error) {
 			return u, fmt.Errorf("%s: %w", key, err)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return u, err
-	}
-	u.CPU, err = processorTime(pid)
-	return u, err
+	return u, lines.Err()
 }
 
-// clockTick is the unit of times in /proc, the same on every Linux of today.
-const clockTick = 10 * time.Millisecond
-
-// processorTime reads utime and stime of proc_pid_stat(5), the 14th and 15th
-// field; the second one is a name in parentheses that may hold anything.
-func processorTime(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(procPath(pid, "stat"))
-	if err != nil {
-		return 0, err
+// cpuOf reads the clock of a process, which clock_getcpuclockid(3) names so.
+func cpuOf(pid int) (time.Duration, error) {
+	const scheduled = 2
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|scheduled), &t); err != nil {
+		return 0, fmt.Errorf("processor time: %w", err)
 	}
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("%d fields after the name in stat", len(fields))
-	}
-	var ticks uint64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseUint(string(f), 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * clockTick, nil
+	return time.Duration(t.Nano()), nil
 }
