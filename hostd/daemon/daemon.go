@@ -63,6 +63,7 @@ type Daemon struct {
 	ctx        context.Context
 	tasks      sync.WaitGroup
 	started    time.Time
+	places     places
 
 	mu     sync.Mutex
 	guests map[string]*guest

@@ -14,7 +14,6 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
-	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
@@ -37,6 +36,7 @@ type protection struct {
 	asked     chan struct{} // a checkpoint is due whatever the policy says
 	last      atomic.Bool
 	acked     atomic.Uint64 // the last epoch that the standby has acknowledged
+	place     int           // among the machines of this host
 	policy    policy.Policy
 	learned   policy.State
 	addresses int // how many the standby knows
@@ -64,7 +64,8 @@ func (p *protection) linkNow() *link.Link {
 // event.
 func (g *guest) startProtection(peer string) {
 	p := &protection{g: g, ship: make(chan uint64, 1), committed: make(chan uint64, 1), asked: make(chan struct{}, 1),
-		policy: policyOf(g.spec.Protection)}
+		place: g.d.places.take()}
+	p.policy = policyOf(g.spec.Protection, p.place, g.d.started)
 	p.ctx, p.end = context.WithCancel(g.ctx)
 	g.protection = p
 	g.board.setPeer(peer)
@@ -348,11 +349,7 @@ func (g *guest) stopProtection() {
 		l.Close(context.Canceled)
 	}
 	p.wg.Wait()
+	g.d.places.leave(p.place)
 	g.gate.StopLog()
 	g.board.setPeer("")
-}
-
-func policyOf(p spec.Protection) policy.Policy {
-	return policy.Policy{Periodic: p.Checkpoint == spec.Periodic, Interval: time.Duration(p.Interval),
-		MinEpoch: time.Duration(p.MinEpoch), MaxEpoch: time.Duration(p.MaxEpoch), Overhead: float64(p.Overhead)}
 }

@@ -3,7 +3,10 @@
 // whether it is right.
 package policy
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Policy of a machine's checkpoints.
 type Policy struct {
@@ -11,6 +14,9 @@ type Policy struct {
 	// as output waits, and the last pause has paid for itself.
 	Periodic bool
 	Interval time.Duration
+	// Origin is one moment at which a periodic checkpoint is due; the others
+	// are whole Intervals before and after. See Phase.
+	Origin time.Time
 	// MinEpoch and MaxEpoch bound the time from one resume to the next
 	// checkpoint.
 	MinEpoch, MaxEpoch time.Duration
@@ -81,7 +87,7 @@ func (p Policy) Next(s State, now time.Time) (due bool, wait time.Duration) {
 // runs for as long as it was paused in any case.
 func (p Policy) earliest(s State) time.Time {
 	if p.Periodic {
-		return later(s.began.Add(p.Interval), s.resumed.Add(p.MinEpoch))
+		return later(p.turn(s.began), s.resumed.Add(p.MinEpoch))
 	}
 	soonest := s.resumed.Add(max(min(s.pause, p.payback(s.pause)), p.MinEpoch))
 	latest := s.resumed.Add(max(p.MaxEpoch, p.MinEpoch))
@@ -89,6 +95,28 @@ func (p Policy) earliest(s State) time.Time {
 		return later(soonest, owing)
 	}
 	return latest
+}
+
+// turn is the first moment after a checkpoint began at which the next is due: an
+// Interval later at most.
+func (p Policy) turn(began time.Time) time.Time {
+	if began.IsZero() || p.Interval <= 0 {
+		return began
+	}
+	into := began.Sub(p.Origin) % p.Interval
+	if into < 0 {
+		into += p.Interval
+	}
+	return began.Add(p.Interval - into)
+}
+
+// Phase is the part of an interval, 0 to 1, by which the machine in a place, from
+// 0, is late for the first one's turn. However many places are taken from the
+// first on, their turns are spread evenly: the golden section keeps the largest
+// gap below twice the mean one, and nobody moves when another comes or goes.
+func Phase(place int) float64 {
+	_, part := math.Modf(float64(place) * (math.Phi - 1))
+	return part
 }
 
 // payback is how long the guest must run for a pause to be at most Overhead of

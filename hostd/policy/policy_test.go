@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -34,7 +35,9 @@ func held(s State) State  { s.Held = true; return s }
 func asked(s State) State { s.Asked = true; return s }
 
 func TestNext(t *testing.T) {
-	periodic := Policy{Periodic: true, Interval: 50 * ms, MinEpoch: 2 * ms, MaxEpoch: 500 * ms, Overhead: 0.1}
+	periodic := Policy{Periodic: true, Interval: 50 * ms, Origin: at(990), MinEpoch: 2 * ms, MaxEpoch: 500 * ms, Overhead: 0.1}
+	phased := periodic
+	phased.Origin = at(7)
 	slow := demand()
 	slow.MinEpoch = 600 * ms
 	for _, c := range []struct {
@@ -58,7 +61,13 @@ func TestNext(t *testing.T) {
 		{"asked: at once", demand(), asked(after(time.Second)), 0, true, 0},
 		{"asked while periodic", periodic, asked(after(10 * ms)), 0, true, 0},
 		{"a clock behind the last checkpoint waits", demand(), held(owing(demand(), 10*ms)), -5, false, 95 * ms},
+		{"periodic, before any checkpoint", phased, State{}, 0, true, 0},
 		{"periodic counts from the beginning", periodic, after(10 * ms), 0, false, 40 * ms},
+		{"periodic, in its own turn", phased, after(10 * ms), 0, false, 7 * ms},
+		{"periodic, in its own turn, over", phased, after(10 * ms), 7, true, 0},
+		{"periodic, began in its turn: the next one", phased, demand().Paused(State{}, at(7), at(9)), 9, false, 48 * ms},
+		{"periodic, its turn is too near: min-epoch", phased, demand().Paused(State{}, at(3), at(6)), 6, false, 2 * ms},
+		{"asked in another's turn", phased, asked(after(10 * ms)), 0, true, 0},
 		{"periodic, held output changes nothing", periodic, held(after(10 * ms)), 0, false, 40 * ms},
 		{"periodic, over", periodic, after(10 * ms), 40, true, 0},
 		{"periodic, pause longer than the interval: min-epoch", periodic, after(100 * ms), 0, false, 2 * ms},
@@ -174,6 +183,42 @@ func TestAloneAPacketDoesNotWait(t *testing.T) {
 			now = now.Add(wait)
 			s = p.Paused(s, now, now.Add(pause))
 			now = now.Add(pause)
+		}
+	}
+}
+
+// TestNoIntervalIsLonger: whatever the turn, the next checkpoint is due an
+// interval after the last began, at the latest.
+func TestNoIntervalIsLonger(t *testing.T) {
+	for origin := -70; origin < 70; origin++ {
+		p := Policy{Periodic: true, Interval: 50 * ms, Origin: at(origin)}
+		s := demand().Paused(State{}, at(0), at(0))
+		_, wait := p.Next(s, at(0))
+		if wait <= 0 || wait > p.Interval || at(0).Add(wait).Sub(p.Origin)%p.Interval != 0 {
+			t.Errorf("origin %d: next after %v", origin, wait)
+		}
+	}
+}
+
+// TestTurnsAreSpread: any number of machines whose checkpoints all began at once
+// are due one after the other, with gaps below twice the mean one.
+func TestTurnsAreSpread(t *testing.T) {
+	const interval = time.Second
+	for machines := 1; machines <= 300; machines++ {
+		var due []time.Duration
+		for place := range machines {
+			origin := at(0).Add(time.Duration(Phase(place) * float64(interval)))
+			p := Policy{Periodic: true, Interval: interval, Origin: origin}
+			_, wait := p.Next(demand().Paused(State{}, at(0), at(0)), at(0))
+			due = append(due, wait)
+		}
+		slices.Sort(due)
+		widest := due[0] + interval - due[machines-1]
+		for i := range machines - 1 {
+			widest = max(widest, due[i+1]-due[i])
+		}
+		if mean := interval / time.Duration(machines); widest >= 2*mean {
+			t.Errorf("%d machines: a gap of %v, the mean is %v", machines, widest, mean)
 		}
 	}
 }
