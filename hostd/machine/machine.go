@@ -116,8 +116,21 @@ func (m *Machine) spawn() error {
 		return fmt.Errorf("run %s: %w", m.o.Binary, err)
 	}
 	m.process = child{command.Process}
-	go func() { m.ended(command.Wait()) }() // waited for by Kill
+	go func() { // waited for by Kill
+		awaitEnd(command.Process.Pid)
+		m.ended(command.Wait())
+	}()
 	return nil
+}
+
+// awaitEnd returns when a child has ended, which is still to be waited for: that
+// alone would take a thread for as long as the child lives. Where it cannot tell
+// it returns at once.
+func awaitEnd(pid int) {
+	if p, err := open(pid); err == nil {
+		p.wait()
+		p.file.Close()
+	}
 }
 
 // child is a QEMU that this daemon has started.
