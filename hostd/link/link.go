@@ -24,8 +24,9 @@ var ErrSilent = errors.New("the peer was silent for longer than the detection li
 
 // Options of a Link.
 type Options struct {
-	// Heartbeat is the interval at which this side makes itself heard, Limit
-	// the silence of the peer after which the link is given up.
+	// Heartbeat is the interval at which this side makes itself heard, twice of
+	// that at the latest, Limit the silence of the peer after which the link is
+	// given up.
 	Heartbeat, Limit time.Duration
 	Log              hclog.Logger
 }
@@ -43,6 +44,7 @@ type Link struct {
 		sync.Mutex
 		w      *replica.Writer
 		buffer *bufio.Writer // nil where the kernel gathers a frame's parts
+		spoke  bool          // a frame was sent since the last beat
 	}
 	r *replica.Reader
 
@@ -74,6 +76,7 @@ func writer(conn net.Conn) (*bufio.Writer, *replica.Writer) {
 
 // write one frame with the send lock held.
 func (l *Link) write(h replica.Header, parts ...[]byte) error {
+	l.send.spoke = true
 	err := l.send.w.Write(h, parts...)
 	if err == nil && l.send.buffer != nil {
 		err = l.send.buffer.Flush()
@@ -165,14 +168,20 @@ func (l *Link) silence() time.Duration {
 	return time.Since(l.start) - time.Duration(l.heard.Load())
 }
 
-// beat sends a heartbeat unless a frame is being sent, which says as much.
+// beat sends a heartbeat unless a frame is being sent, or was since the last beat,
+// which says as much: this side is never silent for two heartbeats.
 func (l *Link) beat(seq uint64) {
 	if !l.send.TryLock() {
 		return
 	}
 	defer l.send.Unlock()
+	if l.send.spoke {
+		l.send.spoke = false
+		return
+	}
 	b := replica.Heartbeat{Seq: seq, SentNanos: time.Now().UnixNano()}.Append(nil)
 	_ = l.write(replica.Header{Type: replica.TypeHeartbeat}, b) // a failure has ended the link
+	l.send.spoke = false
 }
 
 // Close ends the link; the first cause given is the one that both Send and

@@ -159,3 +159,28 @@ func (l *Link) hear() error {
 	_, _, err := l.r.Next()
 	return err
 }
+
+// TestFramesSpeakForHeartbeats: one heartbeat is left out after any number of
+// frames, and no more.
+func TestFramesSpeakForHeartbeats(t *testing.T) {
+	a, b := ends(t, options(), options())
+	ack := replica.Header{Type: replica.TypeAck}
+	want := []replica.Type{replica.TypeHeartbeat, replica.TypeHeartbeat, replica.TypeAck, replica.TypeAck, replica.TypeHeartbeat, replica.TypeAck}
+	a.beat(1)
+	a.beat(2)
+	a.Send(ack)
+	a.Send(ack)
+	a.beat(3) // left out
+	a.beat(4)
+	a.Send(ack)
+	a.Close(nil)
+	for i, w := range want {
+		h, _, err := b.r.Next()
+		if err != nil || h.Type != w {
+			t.Fatalf("frame %d is %v, want %v; %v", i, h.Type, w, err)
+		}
+	}
+	if h, _, err := b.r.Next(); err == nil {
+		t.Errorf("one more: %v", h.Type)
+	}
+}
