@@ -14,7 +14,7 @@ import (
 )
 
 // tailBytes of each log go into a Failure.
-const tailBytes = 4 << 10
+const tailBytes = 8 << 10
 
 // Failure is an error with what the host had to say about it.
 type Failure struct {
@@ -86,14 +86,15 @@ func (n *Node) tails() map[string]string {
 	return tails
 }
 
-// chatter is what the embedded arbiter says all the time, and seldom matters.
-const chatter = "[DEBUG] hostd.member: "
+// chatter is what the embedded arbiter and its client say all the time, and
+// seldom matters.
+var chatter = []string{" hostd.member: ", " hostd.arbiter: retrying "}
 
 // tail is the end of a file without chatter, from the start of a line on; a file
 // that cannot be read has none.
 func tail(path string) string {
 	lines := slices.DeleteFunc(strings.Split(end(path, 16*tailBytes), "\n"), func(line string) bool {
-		return strings.Contains(line, chatter)
+		return slices.ContainsFunc(chatter, func(c string) bool { return strings.Contains(line, c) })
 	})
 	text := strings.Join(lines, "\n")
 	if len(text) > tailBytes {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
@@ -150,12 +151,12 @@ func (n *nemesis) round(ctx context.Context, number int) error {
 		return fmt.Errorf("%s: %w", r.What, err)
 	}
 	if _, _, err := n.protected(ctx); err != nil {
-		n.find(r, "the pair does not come back: %v", err)
+		n.find(r, "the pair does not come back: %v; %s", err, n.states(ctx))
 		return nil
 	}
 	r.Broken, r.Back = healed.Sub(began), time.Since(healed)
 	if err := n.flow(ctx); err != nil {
-		n.find(r, "packets do not flow again: %v; %s", err, n.roles(ctx))
+		n.find(r, "packets do not flow again: %v; %v; %s", err, n.traffic, n.states(ctx))
 		return nil
 	}
 	if err := n.judgeVoices(ctx, r, marks); err != nil {
@@ -193,6 +194,18 @@ func (n *nemesis) protected(ctx context.Context) (primary, standby *lab.Host, er
 
 func (n *nemesis) roles(ctx context.Context) string {
 	return fmt.Sprintf("host a is %q, host b is %q", n.role(ctx, n.A), n.role(ctx, n.B))
+}
+
+// states is all that the hosts tell of the machine.
+func (n *nemesis) states(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var all []string
+	for _, h := range n.Hosts {
+		m, err := h.Machine(ctx, scene.Machine)
+		all = append(all, fmt.Sprintf("host %s: %v (%v)", h.Name, m, err))
+	}
+	return strings.Join(all, "; ")
 }
 
 // role of the machine on a host; empty if the host does not tell.

@@ -3,6 +3,7 @@ package scene
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
@@ -73,6 +74,21 @@ func (t *Traffic) TCPReceived() uint64 { return t.tcpServer.Received() }
 
 // TCPRetransmits is how many segments of the TCP stream were sent again so far.
 func (t *Traffic) TCPRetransmits() (int, error) { return t.transfer.Retransmits() }
+
+// String tells how far it has come.
+func (t *Traffic) String() string {
+	text := fmt.Sprintf("%d requests sent, %d answered", t.udpClient.Sent(), t.udpClient.Replied())
+	if t.transfer == nil {
+		return text
+	}
+	text += fmt.Sprintf("; TCP: %d bytes sent, %d received", t.transfer.Sent(), t.tcpServer.Received())
+	select {
+	case <-t.transfer.Done():
+		return text + ", ended"
+	default:
+		return text
+	}
+}
 
 // Flowing waits until more packets come back, and more of the TCP stream.
 func (t *Traffic) Flowing(ctx context.Context, packets uint64) error {
