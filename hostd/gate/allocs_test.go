@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestFramesAllocateNothing passes frames through, each way and in each mode,
+// TestAnOpenGateAllocatesNothing passes frames through, each way and in each mode,
 // and counts what the whole process allocates meanwhile.
-func TestFramesAllocateNothing(t *testing.T) {
+func TestAnOpenGateAllocatesNothing(t *testing.T) {
 	const warm, frames = 200, 2000
 	for _, c := range []struct {
 		name string

@@ -103,6 +103,20 @@ type Stats struct {
 // Open binds the ports' taps and uplinks. It starts two goroutines per port,
 // which Close ends and waits for.
 func Open(o Options) (*Gate, error) {
+	g, err := bind(o)
+	if err != nil {
+		return nil, err
+	}
+	for i := range g.ports {
+		g.wg.Add(2)
+		go g.pump(g.ports[i].tap, func(fd int) error { return g.drainTap(i, fd) })
+		go g.pump(g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
+	}
+	return g, nil
+}
+
+// bind makes a gate through which nothing moves by itself.
+func bind(o Options) (*Gate, error) {
 	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1)}
 	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
 	g.out.open = &Output{}
@@ -113,11 +127,6 @@ func Open(o Options) (*Gate, error) {
 			return nil, fmt.Errorf("open port %s: %w", p.Name, err)
 		}
 		g.ports = append(g.ports, opened)
-	}
-	for i := range g.ports {
-		g.wg.Add(2)
-		go g.pump(g.ports[i].tap, func(fd int) error { return g.drainTap(i, fd) })
-		go g.pump(g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
 	}
 	return g, nil
 }

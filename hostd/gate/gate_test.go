@@ -31,6 +31,12 @@ type wire struct {
 
 func newWire(t *testing.T, o Options) *wire {
 	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	return wireOf(t, o, Open)
+}
+
+func wireOf(t testing.TB, o Options, open func(Options) (*Gate, error)) *wire {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes a network namespace")
 	}
@@ -47,7 +53,7 @@ func newWire(t *testing.T, o Options) *wire {
 		o.HeldOutput, o.HeldInput = 1<<20, 1<<20
 	}
 	o.Log = hclog.NewNullLogger()
-	g, err := Open(o)
+	g, err := open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,12 +62,11 @@ func newWire(t *testing.T, o Options) *wire {
 		g.Close()
 		w.guest.close()
 		w.network.close()
-		goleak.VerifyNone(t)
 	})
 	return w
 }
 
-func makeVeth(t *testing.T, a, b string) {
+func makeVeth(t testing.TB, a, b string) {
 	t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = a
@@ -86,7 +91,7 @@ func makeVeth(t *testing.T, a, b string) {
 	}
 }
 
-func endpoint(t *testing.T, name string) *socket {
+func endpoint(t testing.TB, name string) *socket {
 	t.Helper()
 	s, err := openSocket(name)
 	if err != nil {
@@ -159,7 +164,7 @@ func readFrame(t *testing.T, s *socket, limit time.Duration) []byte {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for !ok() {

@@ -38,8 +38,10 @@ type socket struct {
 	message unix.Msghdr
 	vector  unix.Iovec
 	oob     []byte
+	reads   uint64 // system calls
 
 	sending sync.Mutex
+	writes  uint64 // system calls
 	frame   []byte // being sent
 	failed  error
 	write   func(fd uintptr) // writeFrame, made once
@@ -132,6 +134,7 @@ func (s *socket) receiveMessage(fd int, b []byte) (n, oobn int, errno unix.Errno
 	s.vector.SetLen(len(b))
 	s.message.Control = &s.oob[0]
 	s.message.SetControllen(len(s.oob))
+	s.reads++
 	got, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.message)), unix.MSG_DONTWAIT)
 	if errno != 0 {
 		return 0, 0, errno
@@ -201,6 +204,7 @@ func (s *socket) send(frame []byte) error {
 func (s *socket) writeFrame(fd uintptr) {
 	deadline := time.Time{}
 	for {
+		s.writes++
 		_, s.failed = unix.Write(int(fd), s.frame)
 		if s.failed != unix.EAGAIN && s.failed != unix.ENOBUFS && s.failed != unix.EINTR {
 			return
