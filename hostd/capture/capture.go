@@ -317,7 +317,7 @@ func (c *Capture) AwaitRequest() error {
 // Stop lets the checkpoint begin and returns when the guest is stopped and its
 // devices are drained: what is readable on its taps now belongs to the epoch.
 func (c *Capture) Stop(e *Epoch, number uint64) error {
-	e.reset(number, c.mostPages())
+	e.Reset(number, c.mostPages())
 	c.events.Drain()
 	e.Times.Reply = time.Now()
 	if err := c.send(colo.CheckpointReply); err != nil {

@@ -75,7 +75,9 @@ func (e *Epoch) Bytes() uint64 {
 	return (e.Pages-e.ZeroPages)*pageSize + uint64(len(e.Device))
 }
 
-func (e *Epoch) reset(number, most uint64) {
+// Reset empties the epoch for the next one: its number, and how many pages it
+// may have at most.
+func (e *Epoch) Reset(number, most uint64) {
 	for _, b := range e.Batches() {
 		b.reset()
 	}
