@@ -45,6 +45,7 @@ type Link struct {
 		w      *replica.Writer
 		buffer *bufio.Writer // nil where the kernel gathers a frame's parts
 		spoke  bool          // a frame was sent since the last beat
+		beat   []byte
 	}
 	r *replica.Reader
 
@@ -179,8 +180,8 @@ func (l *Link) beat(seq uint64) {
 		l.send.spoke = false
 		return
 	}
-	b := replica.Heartbeat{Seq: seq, SentNanos: time.Now().UnixNano()}.Append(nil)
-	_ = l.write(replica.Header{Type: replica.TypeHeartbeat}, b) // a failure has ended the link
+	l.send.beat = replica.Heartbeat{Seq: seq, SentNanos: time.Now().UnixNano()}.Append(l.send.beat[:0])
+	_ = l.write(replica.Header{Type: replica.TypeHeartbeat}, l.send.beat) // a failure has ended the link
 	l.send.spoke = false
 }
 
