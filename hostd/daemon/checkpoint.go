@@ -232,7 +232,8 @@ func (p *protection) send(t *taken) error {
 		return err
 	}
 	begin := replica.EpochBegin{Pages: e.Pages, ZeroPages: e.ZeroPages, Device: uint32(len(e.Device)), Output: uint32(t.output.Len())}
-	if err := p.link.Send(p.header(replica.TypeEpochBegin, e.Number), begin.Append(nil)); err != nil {
+	p.message = begin.Append(p.message[:0])
+	if err := p.link.Send(p.header(replica.TypeEpochBegin, e.Number), p.message); err != nil {
 		return err
 	}
 	for _, b := range e.Batches() {
@@ -250,8 +251,8 @@ func (p *protection) send(t *taken) error {
 		return err
 	}
 	p.sendsNow()
-	end := replica.EpochEnd(begin)
-	return p.link.Send(p.header(replica.TypeEpochEnd, e.Number), end.Append(nil))
+	p.message = replica.EpochEnd(begin).Append(p.message[:0])
+	return p.link.Send(p.header(replica.TypeEpochEnd, e.Number), p.message)
 }
 
 func (p *protection) header(t replica.Type, epoch uint64) replica.Header {

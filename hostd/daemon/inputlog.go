@@ -92,7 +92,8 @@ func (p *protection) sendInputCut(t *taken) error {
 		return err
 	}
 	cut := replica.InputCut{Upto: t.input.Upto, Tails: t.input.Tails}
-	return p.link.Send(p.header(replica.TypeInputCut, t.epoch.Number), cut.Append(nil))
+	p.message = cut.Append(p.message[:0])
+	return p.link.Send(p.header(replica.TypeInputCut, t.epoch.Number), p.message)
 }
 
 // endInput sends what has arrived and says so. The network has moved, but for
@@ -120,8 +121,8 @@ func (s *standby) logInput(payload []byte) error {
 	if s.g.spec.Protection.InputLog != spec.InputSync {
 		return nil
 	}
-	stored := replica.InputStored{Number: s.input.Last()}
-	_ = s.link.Send(replica.Header{Type: replica.TypeInputStored}, stored.Append(nil)) // a broken link has its own event
+	s.stored = replica.InputStored{Number: s.input.Last()}.Append(s.stored[:0])
+	_ = s.link.Send(replica.Header{Type: replica.TypeInputStored}, s.stored) // a broken link has its own event
 	return nil
 }
 

@@ -42,6 +42,7 @@ type protection struct {
 	addresses int // how many the standby knows
 	pages     replica.PageBatch
 	frames    replica.OutputBatch
+	message   []byte // a small one on its way, of the goroutine that ships
 	protocol  uint16 // that both hosts speak
 
 	sending  sync.Mutex

@@ -35,6 +35,8 @@ type standby struct {
 	// input is the log of what arrived since the last commit; the same
 	// goroutine's, and the takeover's after it.
 	input *store.InputLog
+	// stored is the last answer to it; the receiving goroutine's.
+	stored []byte
 	// announced is what the open epoch consists of; the same goroutine's.
 	announced replica.EpochBegin
 }

@@ -1,0 +1,436 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/pki"
+	store "github.com/stillpoint-ft/stillpoint/hostd/replica"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/colo"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+const (
+	dirtyPages  = 1000
+	guestPages  = 4096
+	deviceBytes = 64 << 10
+	epochBytes  = dirtyPages * replica.PageSize
+)
+
+// primaryOf ships epochs over a link.
+func primaryOf(l *link.Link) *protection {
+	g := &guest{d: &Daemon{}, gate: &gate.Gate{}, spec: spec.Machine{Protection: spec.Protection{InputLog: spec.InputSync}}}
+	return &protection{g: g, link: l, protocol: protocolNewest}
+}
+
+// standbyOf holds the RAM of a guest without a QEMU.
+func standbyOf(t testing.TB, l *link.Link) *standby {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ram")
+	if err := os.WriteFile(path, make([]byte, guestPages*replica.PageSize), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := store.New(store.Options{RAMFile: path, RAMBlock: "ram0", RAMSize: guestPages * replica.PageSize, Device: deviceBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	if err := r.SetBlocks(replica.Blocks{MachineName: "pc", Blocks: []replica.Block{{Name: "ram0", Size: guestPages * replica.PageSize}}}); err != nil {
+		t.Fatal(err)
+	}
+	return &standby{g: &guest{}, link: l, replica: r, input: store.NewInputLog(1 << 20)}
+}
+
+// take handles frames until one epoch has been applied, acknowledged as soon as
+// it is whole.
+func (s *standby) take() error {
+	for {
+		h, payload, err := s.link.Receive()
+		if err != nil {
+			return err
+		}
+		if h.Type != replica.TypeEpochEnd {
+			if _, err := s.handle(h, payload); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.replica.End(h.Epoch); err != nil {
+			return err
+		}
+		if err := s.link.Send(replica.Header{Type: replica.TypeAck, Epoch: h.Epoch}); err != nil {
+			return err
+		}
+		return s.replica.Apply()
+	}
+}
+
+// falseStream is what QEMU sends: a first copy of nothing, and checkpoints of
+// dirtyPages that are spread over memory.
+func falseStream() (first, checkpoint []byte) {
+	u32 := func(b []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(b, v) }
+	u64 := func(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
+	const name = "\x04ram0"
+	end := append(u64(nil, 0x10), 0x7e, 0, 0, 0, 2)
+	first = append(u32(u32(nil, 0x5145564d), 3), 7)
+	first = append(u32(first, 4), "pc-1\x01"...)
+	first = append(u32(first, 2), "\x03ram"...)
+	first = u64(u32(u32(first, 0), 4), guestPages*replica.PageSize|4)
+	first = u64(append(first, name...), guestPages*replica.PageSize)
+	first = append(append(first, end...), 4)
+	checkpoint = []byte{3, 0, 0, 0, 2}
+	for i := range uint64(dirtyPages) {
+		checkpoint = append(u64(checkpoint, i*37%guestPages*replica.PageSize|8), name...)
+		checkpoint = append(checkpoint, bytes.Repeat([]byte{byte(i)}, replica.PageSize)...)
+	}
+	checkpoint = append(append(checkpoint, end...), 0)
+	checkpoint = u64(colo.AppendMessage(checkpoint, colo.VMStateSize), deviceBytes)
+	return first, append(checkpoint, make([]byte, deviceBytes)...)
+}
+
+// copying takes checkpoints out of a false QEMU's stream.
+type copying struct {
+	reader *colo.Reader
+	epoch  capture.Epoch
+	number uint64
+}
+
+func newCopying(t testing.TB, first []byte) *copying {
+	t.Helper()
+	c := &copying{reader: colo.NewReader(bytes.NewReader(first), colo.DefaultLimits())}
+	if _, err := c.reader.Header(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.reader.Initial(&c.epoch); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *copying) read() (err error) {
+	c.number++
+	c.epoch.Reset(c.number, dirtyPages)
+	if err := c.reader.Live(&c.epoch); err != nil {
+		return err
+	}
+	c.epoch.Device, err = c.reader.DeviceState(c.epoch.Device)
+	return err
+}
+
+func (c *copying) taken() *taken {
+	return &taken{epoch: &c.epoch, output: &gate.Output{}, input: gate.InputCut{Upto: 1, Tails: []uint32{0, 0}}}
+}
+
+// echo is a connection that reads what was written to it.
+type echo struct{ bytes.Buffer }
+
+func (*echo) Close() error                     { return nil }
+func (*echo) LocalAddr() net.Addr              { return &net.UnixAddr{} }
+func (*echo) RemoteAddr() net.Addr             { return &net.UnixAddr{} }
+func (*echo) SetDeadline(time.Time) error      { return nil }
+func (*echo) SetReadDeadline(time.Time) error  { return nil }
+func (*echo) SetWriteDeadline(time.Time) error { return nil }
+
+func linkOptions() link.Options {
+	return link.Options{Heartbeat: time.Second, Limit: time.Minute, Log: hclog.NewNullLogger()}
+}
+
+// TestShippingAllocatesNothing sends epochs, and takes them.
+func TestShippingAllocatesNothing(t *testing.T) {
+	l := link.New(&echo{}, linkOptions())
+	first, checkpoint := falseStream()
+	c, p, s := newCopying(t, first), primaryOf(l), standbyOf(t, l)
+	source, taken := bytes.NewReader(checkpoint), c.taken()
+	ship := func() {
+		source.Reset(checkpoint)
+		c.reader.Reset(source)
+		if err := c.read(); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.send(taken); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.take(); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.Receive(); err != nil { // the acknowledgement
+			t.Fatal(err)
+		}
+	}
+	ship()
+	ship()
+	const ofInputCut = 1 // its tails, at the standby
+	if n := testing.AllocsPerRun(10, ship); n > ofInputCut {
+		t.Errorf("%v allocations for an epoch of %d pages", n, dirtyPages)
+	}
+}
+
+// TestLoggingAllocatesNothing ships arriving frames, and takes them.
+func TestLoggingAllocatesNothing(t *testing.T) {
+	l := link.New(&echo{}, linkOptions())
+	p, s := primaryOf(l), standbyOf(t, l)
+	s.g.spec = p.g.spec
+	frame, next := make([]byte, 1500), uint64(1)
+	ship := func() {
+		p.input.Reset()
+		for range 32 {
+			if err := p.input.Frame(0, frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.sendInput(next); err != nil {
+			t.Fatal(err)
+		}
+		next += 32
+		h, payload, err := l.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.handle(h, payload); err != nil {
+			t.Fatal(err)
+		}
+		if _, payload, err = l.Receive(); err != nil {
+			t.Fatal(err)
+		}
+		p.storedInput(payload)
+		s.input.Cut(1, replica.InputCut{Upto: next - 1})
+		s.input.Commit(1)
+	}
+	ship()
+	ship()
+	if n := testing.AllocsPerRun(100, ship); n != 0 {
+		t.Errorf("%v allocations for 32 frames", n)
+	}
+}
+
+// connected are two ends over loopback TCP, secured as hosts secure theirs.
+func connected(t testing.TB, secure bool) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+	})
+	if secure {
+		return secured(t, a, b)
+	}
+	return a, b
+}
+
+func secured(t testing.TB, a, b net.Conn) (client, server *tls.Conn) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "pki")
+	if err := pki.Init(dir, pki.InitOptions{Hosts: []string{"a", "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	client = tls.Client(a, identity(t, dir, "a").Client("b", protocolReplica))
+	server = tls.Server(b, identity(t, dir, "b").Server(protocolReplica))
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
+func identity(t testing.TB, dir, host string) *pki.Identity {
+	t.Helper()
+	id, err := pki.Load(pki.Files{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, host+".crt"), Key: filepath.Join(dir, host+".key")}, pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// cpu is what this process, or this thread, has used so far.
+func cpu(who int) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(who, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// pairOfSockets whose ends are in this process.
+func pairOfSockets(t testing.TB) (from, to *os.File) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to = os.NewFile(uintptr(fds[0]), "from"), os.NewFile(uintptr(fds[1]), "to")
+	t.Cleanup(func() {
+		from.Close()
+		to.Close()
+	})
+	return from, to
+}
+
+// newFloor writes an epoch's pages to a socket and reads them, once: what no
+// copy from one process to another can be cheaper than.
+func newFloor(t testing.TB) (pass func()) {
+	const piece = 64 << 10
+	from, to := pairOfSockets(t)
+	source, target := make([]byte, epochBytes), make([]byte, epochBytes)
+	return func() {
+		for at := 0; at < epochBytes; at += piece {
+			end := min(at+piece, epochBytes)
+			if _, err := from.Write(source[at:end]); err != nil {
+				t.Fatal(err)
+			}
+			for got := at; got < end; {
+				n, err := to.Read(target[got:end])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += n
+			}
+		}
+	}
+}
+
+func BenchmarkSocketPair(b *testing.B) {
+	pass := newFloor(b)
+	b.SetBytes(epochBytes)
+	b.ReportAllocs()
+	for b.Loop() {
+		pass()
+	}
+}
+
+// falseSource is the thread of a false QEMU, whose time is not the daemons'.
+type falseSource struct {
+	asked chan struct{}
+	spent chan time.Duration
+}
+
+func newSource(w *os.File, checkpoint []byte) *falseSource {
+	s := &falseSource{make(chan struct{}), make(chan time.Duration, 1)}
+	go func() {
+		runtime.LockOSThread()
+		defer close(s.spent)
+		for range s.asked {
+			before := cpu(unix.RUSAGE_THREAD)
+			if _, err := w.Write(checkpoint); err != nil {
+				return
+			}
+			s.spent <- cpu(unix.RUSAGE_THREAD) - before
+		}
+	}()
+	return s
+}
+
+// BenchmarkCheckpoint takes epochs of 1,000 pages from a false QEMU's socket,
+// ships them over loopback, and applies them: all that both daemons do with a
+// page. It reports their CPU as a ratio to the floor's, in turns, with its
+// spread over the turns. The false QEMU's own time is not counted.
+func BenchmarkCheckpoint(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		secure bool
+	}{{"plain", false}, {"TLS", true}} {
+		b.Run(c.name, func(b *testing.B) { benchmarkCheckpoint(b, c.secure) })
+	}
+}
+
+func benchmarkCheckpoint(b *testing.B, secure bool) {
+	near, far := connected(b, secure)
+	a, z := link.New(near, linkOptions()), link.New(far, linkOptions())
+	first, checkpoint := falseStream()
+	w, r := pairOfSockets(b)
+	c, p, s, source := newCopying(b, first), primaryOf(a), standbyOf(b, z), newSource(w, checkpoint)
+	c.reader.Reset(r)
+	applied := make(chan error, 1)
+	go func() {
+		for {
+			err := s.take()
+			applied <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	b.Cleanup(func() {
+		close(source.asked)
+		<-source.spent
+		a.Close(context.Canceled)
+		z.Close(context.Canceled)
+		<-applied
+	})
+	taken, floor := c.taken(), newFloor(b)
+	pass := func() (others time.Duration) {
+		source.asked <- struct{}{}
+		for _, step := range []func() error{
+			c.read,
+			func() error { return p.send(taken) },
+			func() error { _, _, err := a.Receive(); return err },
+			func() error { return <-applied },
+		} {
+			if err := step(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return <-source.spent
+	}
+	pass()
+	pass()
+	reportRatio(b, floor, pass)
+}
+
+// reportRatio of the CPU of pass, without that of others, to the floor's.
+func reportRatio(b *testing.B, floor func(), pass func() time.Duration) {
+	const turns = 15
+	each := max(b.N/turns, 1)
+	var ratios []float64
+	var spent time.Duration
+	for range turns {
+		start := cpu(unix.RUSAGE_SELF)
+		for range each {
+			floor()
+		}
+		least := cpu(unix.RUSAGE_SELF) - start
+		start = cpu(unix.RUSAGE_SELF)
+		var others time.Duration
+		for range each {
+			others += pass()
+		}
+		own := cpu(unix.RUSAGE_SELF) - start - others
+		ratios = append(ratios, float64(own)/float64(least))
+		spent += own
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(0, "ns/op") // of both together: says nothing
+	b.ReportMetric(ratios[turns/2], "ratio-p50")
+	b.ReportMetric(ratios[1], "ratio-low")
+	b.ReportMetric(ratios[turns-2], "ratio-high")
+	b.ReportMetric(float64(spent)/float64(turns*each*dirtyPages), "cpu-ns/page")
+}
