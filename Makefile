@@ -11,6 +11,11 @@ FUZZTIME ?= 5s
 # How long soak goes on, and its first seed; 0 is one at random.
 DURATION ?= 1h
 SEED ?= 0
+# How often and for how long micro runs each benchmark, and what it compares with.
+COUNT ?= 6
+BENCHTIME ?= 100ms
+BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+MICRO = build/micro
 
 # Packages that measure time or boot guests run one by one, after the others.
 UNIT = ./guestagent/... ./hostd/... ./proto/... ./qmp/...
@@ -19,7 +24,7 @@ SOURCES = e2e guestagent hostd images proto qmp
 UNIT_FLAGS = -race -timeout 10m
 E2E_FLAGS = -race -timeout 30m -p 1 -count 1
 
-.PHONY: help setup build images demo test unit e2e soak bench scale fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e soak bench scale micro fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +69,22 @@ fuzz-short: ## run each fuzz target for FUZZTIME (5s)
 	  echo "fuzz: $${file%/*} $${function#func }"; \
 	  go test -run '^$$' -fuzz "^$${function#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
 	done
+
+# Runs the benchmarks of the tree $(1) once and adds the result to the file $(2).
+bench = (cd $(1) && grep -rl --include='*_test.go' '^func Benchmark' guestagent hostd images/nat proto qmp | \
+	sed 's|^|./|; s|/[^/]*$$||' | sort -u | xargs go test -run '^$$' -bench . -benchtime $(BENCHTIME)) >>$(2)
+
+# The two trees take turns, so that what else the machine does meets both.
+micro: ## run the Go benchmarks COUNT (6) times; compare with BASE, the last release
+	@mkdir -p $(MICRO); rm -f $(MICRO)/*.txt
+	@tree=$$(mktemp -d); trap 'rm -rf "$$tree"' EXIT; \
+	if [ -n "$(BASE)" ]; then git archive "$(BASE)" | tar -x -C "$$tree"; \
+	else echo "micro: no release (tag v*) yet, compared with nothing; BASE=commit names one"; fi; \
+	for run in $$(seq $(COUNT)); do \
+	  if [ -n "$(BASE)" ]; then $(call bench,"$$tree",$(MICRO)/base.txt); fi; \
+	  $(call bench,.,$(MICRO)/new.txt); \
+	done
+	@go tool benchstat $(MICRO)/*.txt
 
 lint: ## check formatting and vet
 	@unformatted=$$(gofmt -l $(SOURCES)); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
