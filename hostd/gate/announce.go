@@ -98,7 +98,7 @@ func (g *Gate) Announce() error {
 		g.out.Lock()
 		for _, f := range frames {
 			if !g.out.ended {
-				g.transmit(Frame{i, append(make([]byte, vnetHeader), f...)})
+				g.transmit(i, append(make([]byte, vnetHeader), f...))
 			}
 		}
 		g.out.Unlock()

@@ -26,6 +26,15 @@ func (q *queue) at(i int) Frame {
 	return Frame{Port: s.port, Data: q.arena[s.from:s.to]}
 }
 
+// run adds to a batch, as far as it has room, the frames from number i on that
+// go to the same port as that one; to bounds them.
+func (q *queue) run(batch [][]byte, i, to int) [][]byte {
+	for port := q.frames[i].port; i < to && len(batch) < cap(batch) && q.frames[i].port == port; i++ {
+		batch = append(batch, q.at(i).Data)
+	}
+	return batch
+}
+
 func (q *queue) len() int   { return len(q.frames) }
 func (q *queue) bytes() int { return len(q.arena) }
 

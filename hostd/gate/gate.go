@@ -63,6 +63,7 @@ type Gate struct {
 		cut   []*Output // closed epochs that wait for their commit, oldest first
 		free  []*Output
 		bytes int
+		batch [sendBatch][]byte // being sent
 	}
 	in struct {
 		sync.Mutex

@@ -29,6 +29,7 @@ type input struct {
 	// it lies before the last commit, cutBytes before the last cut.
 	takenBytes, committedBytes, cutBytes uint64
 	logLimit                             uint64
+	batch                                [sendBatch][]byte // being handed in
 }
 
 // behind says how many bytes the log's far end must still keep.
@@ -62,7 +63,7 @@ func (g *Gate) accept(i int, frame []byte) {
 	case in.mode == dropping, !g.roomFor(frame):
 		g.stats.inputDropped.Add(1)
 	case in.mode == open && in.log == LogOff && in.queue.len() == 0:
-		g.deliver(Frame{i, frame})
+		g.deliver(i, frame)
 	default:
 		in.queue.push(i, frame)
 		if in.log != LogOff {
@@ -120,8 +121,10 @@ func (g *Gate) handIn() {
 		last = min(last, in.stored)
 	}
 	for in.handed < last {
-		in.handed++
-		g.deliver(in.queue.at(in.handed))
+		next := in.handed + 1
+		frames := in.queue.run(in.batch[:0], next, last)
+		g.deliver(in.queue.at(next).Port, frames...)
+		in.handed += uint64(len(frames))
 	}
 	in.trim()
 }
@@ -138,15 +141,16 @@ func (in *input) trim() {
 	in.queue.drop(done)
 }
 
-func (g *Gate) deliver(f Frame) {
-	p := g.ports[f.Port]
-	if err := p.tap.send(f.Data); err != nil {
-		g.stats.inputDropped.Add(1)
-		g.log.Debug("frame not delivered", "error", err)
-		return
+func (g *Gate) deliver(port int, frames ...[]byte) {
+	p := g.ports[port]
+	lost, err := p.tap.sendAll(frames)
+	if err != nil {
+		g.stats.inputDropped.Add(uint64(lost))
+		g.log.Debug("frames not delivered", "lost", lost, "error", err)
 	}
-	p.delivered++
-	g.stats.delivered.Add(1)
+	delivered := uint64(len(frames) - lost)
+	p.delivered += delivered
+	g.stats.delivered.Add(delivered)
 }
 
 // HoldInput makes arriving frames wait. Once it has returned nothing is on its
@@ -185,7 +189,7 @@ func (g *Gate) Inject(f Frame) {
 	}
 	g.in.Lock()
 	defer g.in.Unlock()
-	g.deliver(f)
+	g.deliver(f.Port, f.Data)
 }
 
 // InputCut says which numbered frames the guest has: those up to Upto, but for

@@ -28,7 +28,7 @@ func (g *Gate) drainTapLocked(i, fd int) error {
 func (g *Gate) emit(i int, frame []byte) {
 	switch g.out.mode {
 	case passing:
-		g.transmit(Frame{i, frame})
+		g.transmit(i, frame)
 		g.stats.released.Add(1)
 	case holding:
 		g.store(i, frame)
@@ -56,13 +56,13 @@ func (g *Gate) signalHeld() {
 	}
 }
 
-func (g *Gate) transmit(f Frame) {
-	if f.Port >= len(g.ports) {
+func (g *Gate) transmit(port int, frames ...[]byte) {
+	if port >= len(g.ports) {
 		return
 	}
-	if err := g.ports[f.Port].uplink.send(f.Data); err != nil {
-		g.stats.sendErrors.Add(1)
-		g.log.Debug("frame not sent", "error", err)
+	if lost, err := g.ports[port].uplink.sendAll(frames); err != nil {
+		g.stats.sendErrors.Add(uint64(lost))
+		g.log.Debug("frames not sent", "lost", lost, "error", err)
 	}
 }
 
@@ -147,14 +147,22 @@ func (g *Gate) Release(epoch uint64, until time.Time) (all bool) {
 
 // sendUntil sends what of the output has not been sent.
 func (g *Gate) sendUntil(o *Output, until time.Time) bool {
-	for ; o.sent < o.Len(); o.sent++ {
+	for o.sent < o.Len() {
 		if !time.Now().Before(until) {
 			return false
 		}
-		g.transmit(o.At(o.sent))
-		g.stats.released.Add(1)
+		g.sendNext(o)
 	}
 	return true
+}
+
+// sendNext sends the next frames of the output that leave by the same port.
+func (g *Gate) sendNext(o *Output) {
+	port := o.At(o.sent).Port
+	frames := o.queue.run(g.out.batch[:0], o.sent, o.Len())
+	g.transmit(port, frames...)
+	o.sent += len(frames)
+	g.stats.released.Add(uint64(len(frames)))
 }
 
 func (g *Gate) releaseOldest() {
@@ -172,9 +180,8 @@ func (g *Gate) dropOldest() {
 
 // sendAll sends what of the output has not been sent.
 func (g *Gate) sendAll(o *Output) {
-	for ; o.sent < o.Len(); o.sent++ {
-		g.transmit(o.At(o.sent))
-		g.stats.released.Add(1)
+	for o.sent < o.Len() {
+		g.sendNext(o)
 	}
 }
 
@@ -186,6 +193,6 @@ func (g *Gate) Resend(f Frame) {
 	if len(f.Data) < vnetHeader+ethernetHead {
 		return
 	}
-	g.transmit(f)
+	g.transmit(f.Port, f.Data)
 	g.stats.resent.Add(1)
 }

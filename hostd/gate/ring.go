@@ -24,7 +24,15 @@ func (r *ring) bytes() int {
 }
 
 // at is the frame of a number, which must be in the ring.
-func (r *ring) at(number uint64) Frame { return r.queue.at(r.head + int(number-r.next())) }
+func (r *ring) at(number uint64) Frame { return r.queue.at(r.index(number)) }
+
+// run adds frames of one port, from a number on and up to another, to a batch
+// that may hold so many.
+func (r *ring) run(batch [][]byte, from, to uint64) [][]byte {
+	return r.queue.run(batch, r.index(from), r.index(to)+1)
+}
+
+func (r *ring) index(number uint64) int { return r.head + int(number-r.next()) }
 
 // drop forgets the frames up to a number.
 func (r *ring) drop(number uint64) {

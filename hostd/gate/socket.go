@@ -21,6 +21,7 @@ const (
 	vlanTag       = 4
 	socketBuffer  = 8 << 20
 	writePatience = 50 * time.Millisecond
+	sendBatch     = 32 // frames in one system call
 )
 
 // socket is a raw packet socket bound to one interface. Frames pass with
@@ -42,9 +43,13 @@ type socket struct {
 
 	sending sync.Mutex
 	writes  uint64 // system calls
-	frame   []byte // being sent
-	failed  error
-	write   func(fd uintptr) // writeFrame, made once
+	// of sendAll: what each message sends, what is left of them, what came of it
+	outgoing   [sendBatch]unix.Mmsghdr
+	outVectors [sendBatch]unix.Iovec
+	left       []unix.Mmsghdr
+	lost       int
+	failed     error
+	write      func(fd uintptr) // writeFrames, made once
 }
 
 func openSocket(ifname string) (*socket, error) {
@@ -77,7 +82,10 @@ func bindSocket(ifname string) (*socket, error) {
 	}
 	s := &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}
 	s.message.Iov, s.message.Iovlen = &s.vector, 1
-	s.write = s.writeFrame
+	s.write = s.writeFrames
+	for i := range s.outgoing {
+		s.outgoing[i].Hdr.Iov, s.outgoing[i].Hdr.Iovlen = &s.outVectors[i], 1
+	}
 	return s, nil
 }
 
@@ -184,38 +192,77 @@ func insertVLAN(b []byte, n int, tci, tpid uint16) int {
 	return n + vlanTag
 }
 
-// send writes one frame with its virtio header. A full transmit queue is
-// waited for, but not for long: a dead uplink must not stop the daemon.
+// send writes one frame with its virtio header.
 func (s *socket) send(frame []byte) error {
-	s.sending.Lock()
-	defer s.sending.Unlock()
-	s.frame = frame
-	err := s.raw.Control(s.write)
-	if err == nil {
-		err = s.failed
-	}
-	s.frame, s.failed = nil, nil
-	if err != nil {
-		return fmt.Errorf("write to interface %s: %w", s.name, err)
-	}
-	return nil
+	_, err := s.sendAll([][]byte{frame})
+	return err
 }
 
-func (s *socket) writeFrame(fd uintptr) {
-	deadline := time.Time{}
-	for {
-		s.writes++
-		_, s.failed = unix.Write(int(fd), s.frame)
-		if s.failed != unix.EAGAIN && s.failed != unix.ENOBUFS && s.failed != unix.EINTR {
-			return
-		}
-		if deadline.IsZero() {
-			deadline = time.Now().Add(writePatience)
-		} else if time.Now().After(deadline) {
-			return
-		}
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
+// sendAll writes at most sendBatch frames, each with its virtio header, in one
+// system call if the kernel takes them. A full transmit queue is waited for, but
+// not for long: a dead uplink must not stop the daemon. It returns how many
+// frames are lost, and why the last of them is.
+func (s *socket) sendAll(frames [][]byte) (lost int, err error) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	for i, f := range frames {
+		s.outVectors[i].Base = &f[0]
+		s.outVectors[i].SetLen(len(f))
 	}
+	s.left, s.lost, s.failed = s.outgoing[:len(frames)], 0, nil
+	if err := s.raw.Control(s.write); err != nil {
+		s.lost, s.failed = len(frames), err
+	}
+	clear(s.outVectors[:len(frames)]) // hold on to nobody's memory
+	if s.failed != nil {
+		return s.lost, fmt.Errorf("write to interface %s: %w", s.name, s.failed)
+	}
+	return 0, nil
+}
+
+// writeFrames goes on until nothing is left.
+func (s *socket) writeFrames(fd uintptr) {
+	deadline := time.Time{}
+	for len(s.left) > 0 {
+		n, errno := s.writeSome(fd)
+		if errno != 0 {
+			if full(errno) && waitForRoom(fd, &deadline) {
+				continue
+			}
+			s.lost, s.failed = s.lost+1, errno
+			n = 1
+		}
+		s.left, deadline = s.left[n:], time.Time{}
+	}
+}
+
+// writeSome of what is left: by sendmmsg(2), which costs a lone frame more than
+// write(2) does.
+func (s *socket) writeSome(fd uintptr) (n int, errno unix.Errno) {
+	s.writes++
+	if len(s.left) == 1 {
+		v := s.left[0].Hdr.Iov
+		_, _, errno = unix.Syscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(v.Base)), uintptr(v.Len))
+		return 1, errno
+	}
+	sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.left[0])), uintptr(len(s.left)), unix.MSG_DONTWAIT, 0, 0)
+	return int(sent), errno
+}
+
+func full(errno unix.Errno) bool {
+	return errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.EINTR
+}
+
+// waitForRoom reports false when a frame has had writePatience since its first
+// wait.
+func waitForRoom(fd uintptr, deadline *time.Time) bool {
+	if deadline.IsZero() {
+		*deadline = time.Now().Add(writePatience)
+	} else if time.Now().After(*deadline) {
+		return false
+	}
+	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
+	return true
 }
 
 // framesRead is how many frames the process behind a tap has read: the kernel
