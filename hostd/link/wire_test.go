@@ -160,19 +160,20 @@ func (c *counted) pass(t testing.TB, e *epoch) (writes, reads int) {
 	return c.near.writes, c.far.reads
 }
 
-// TestPagesAllocateNothing here. crypto/tls allocates 24 bytes each time that it
-// reads from the connection.
+// TestPagesAllocateNothing: crypto/tls, though, allocates 24 bytes each time that
+// it reads from the connection, and has a pool of buffers to write, two calls for
+// each batch, which may be empty.
 func TestPagesAllocateNothing(t *testing.T) {
 	for _, p := range protections {
 		t.Run(p.name, func(t *testing.T) {
 			c, e := newCounted(t, p.tls), newEpoch(4)
 			c.pass(t, e) // the first records of TLS are small
-			_, reads := c.pass(t, e)
-			if !p.tls {
-				reads = 0
+			most := 0
+			if _, reads := c.pass(t, e); p.tls {
+				most = reads + 2*e.batches
 			}
-			if n := testing.AllocsPerRun(10, func() { c.pass(t, e) }); n > float64(reads) {
-				t.Errorf("%v allocations for %d pages, want %d", n, e.batches*batchPages, reads)
+			if n := testing.AllocsPerRun(10, func() { c.pass(t, e) }); n > float64(most) {
+				t.Errorf("%v allocations for %d pages, want %d at most", n, e.batches*batchPages, most)
 			}
 		})
 	}
