@@ -92,4 +92,4 @@ lint: ## check formatting and vet
 	@go vet -tags faults ./hostd/...
 
 clean: ## remove what was built, not what was fetched
-	@rm -rf build/bin build/demo build/images
+	@rm -rf build/bin build/demo build/images $(MICRO)
