@@ -3,6 +3,7 @@ package gate
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -346,5 +347,18 @@ func TestALateReleaseStops(t *testing.T) {
 	w.expect(t, w.network, 2, 4)
 	if s := w.Stats(); s.Released != 4 || s.HeldBytes != 0 {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// TestALostFrameTakesNoOtherAlong: the kernel refuses frames longer than the MTU.
+func TestALostFrameTakesNoOtherAlong(t *testing.T) {
+	w := newWire(t, Options{})
+	long := append(frame(guestMAC, 2), make([]byte, 4000)...)
+	lost, err := w.ports[0].uplink.sendAll([][]byte{frame(guestMAC, 1), long, frame(guestMAC, 3), long, frame(guestMAC, 5)})
+	if lost != 2 || !errors.Is(err, unix.EMSGSIZE) {
+		t.Fatalf("%d frames lost (%v), want 2", lost, err)
+	}
+	for _, n := range []int{1, 3, 5} {
+		w.expect(t, w.network, n, n)
 	}
 }

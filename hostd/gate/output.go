@@ -131,8 +131,9 @@ func (g *Gate) fresh() *Output {
 
 // Release sends the output of every closed epoch up to the given one, in
 // order. The epoch must be committed. At a time of day that the caller sets,
-// looked at before each batch of frames, it stops and reports that there is more: a process that was stopped in the midst
-// of it must not go on as if nothing had happened.
+// looked at before each batch of frames, it stops and reports that there is more:
+// a process that was stopped in the midst of it must not go on as if nothing had
+// happened.
 func (g *Gate) Release(epoch uint64, until time.Time) (all bool) {
 	g.out.Lock()
 	defer g.out.Unlock()
