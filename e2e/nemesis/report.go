@@ -50,9 +50,15 @@ func (r *Report) WriteText(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nPackets: %d sent, %d lost, %d duplicated, %d reordered. Frames that the observer missed: %d.\n",
 		r.Sent, r.Lost, r.Duplicated, r.Reordered, r.Missed)
-	if len(r.Rounds) == 0 {
-		return
+	if len(r.Rounds) > 0 {
+		r.writeRounds(w)
 	}
+	if r.Logs != "" {
+		fmt.Fprintf(w, "\n```\n%s\n```\n", r.Logs)
+	}
+}
+
+func (r *Report) writeRounds(w io.Writer) {
 	var back []time.Duration
 	for _, round := range r.Rounds {
 		back = append(back, round.Back)
@@ -64,8 +70,5 @@ func (r *Report) WriteText(w io.Writer) {
 	for _, round := range r.Rounds {
 		fmt.Fprintf(w, "| %d | %s | %s | %v | %v |\n", round.Number, round.Primary, round.What,
 			round.Broken.Round(time.Millisecond), round.Back.Round(time.Millisecond))
-	}
-	if r.Logs != "" {
-		fmt.Fprintf(w, "\n```\n%s\n```\n", r.Logs)
 	}
 }
