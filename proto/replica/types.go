@@ -33,6 +33,7 @@ const (
 	TypeInputLog                       // P: InputLog; since protocol 2
 	TypeInputStored                    // S: InputStored; since protocol 2
 	TypeInputCut                       // P: InputCut; since protocol 2
+	TypePacked                         // P: PackedBatch; since protocol 3
 	typeEnd
 )
 
@@ -72,6 +73,7 @@ var types = [typeEnd]struct {
 	TypeInputLog:       {"input-log", MaxPayload},
 	TypeInputStored:    {"input-stored", 8},
 	TypeInputCut:       {"input-cut", large},
+	TypePacked:         {"packed", MaxPayload},
 }
 
 // String names the type.
