@@ -29,6 +29,7 @@ var rules = []struct {
 	{"hostd/capture", []string{"proto/colo", "qmp"}},
 	{"hostd/replica", []string{"proto/colo", "proto/replica"}},
 	{"hostd/link", []string{"proto/replica"}},
+	{"hostd/pack", []string{"proto/replica"}},
 	{"hostd/quiesce", []string{"proto/agent"}},
 	{"hostd/config", []string{"hostd/yamlfile"}},
 	{"hostd/spec", []string{"hostd/yamlfile"}},

@@ -15,16 +15,17 @@
 // An epoch is a sequence of frames of one number: [TypeEpochBegin], any number
 // of [TypePages] or [TypePacked], of [TypeDevice] and [TypeOutput], and
 // [TypeEpochEnd], whose totals must be those of the beginning. Pages that a
-// packed batch leaves out, because the standby has them, count as well. The standby answers with [TypeAck]
-// when it holds all of it.
+// packed batch leaves out, because the standby has them, count as well. The
+// standby answers with [TypeAck] when it holds all of it.
 //
 // A payload is a struct with an Append method and a Decode function. Strings
 // are a u16 length and bytes. Decoding checks every length before it
 // allocates, accepts nothing after the payload, and leaves nothing pointing
 // into the payload except where it says so (pages, output and input, which are
-// large). A packed batch is opened into memory of its own, which is used again. [TypeDevice] has no struct: its payload is a piece of the device
-// state as it is. [TypeAck], [TypeReleased] and [TypeHandOver] have no
-// payload; the epoch in the header says it all.
+// large). A packed batch is opened into memory of its own, which is used again.
+// [TypeDevice] has no struct: its payload is a piece of the device state as it
+// is. [TypeAck], [TypeReleased] and [TypeHandOver] have no payload; the epoch in
+// the header says it all.
 //
 // The header's version is that of the framing. What two hosts say within it is
 // the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
