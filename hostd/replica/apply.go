@@ -61,6 +61,9 @@ func (r *Replica) Apply() error {
 		}
 		r.write(pages)
 	}
+	for _, batch := range r.staged.packed.all() {
+		r.change(batch.Changes())
+	}
 	r.applied = r.staged.number
 	r.last, r.staged = r.staged, r.last
 	r.staged.reset()
@@ -120,14 +123,30 @@ func (r *Replica) check(payload []byte) (pages wire.Pages, zero uint64, err erro
 	}
 	each := pages
 	for p, ok := each.Next(); ok; p, ok = each.Next() {
-		if p.Block >= len(r.blocks) || r.blocks[p.Block].Size < pageSize || p.Offset > r.blocks[p.Block].Size-pageSize {
-			return pages, 0, fmt.Errorf("%w: page at %#x of block %d", ErrBound, p.Offset, p.Block)
+		if err := r.bounds(p.Block, p.Offset); err != nil {
+			return pages, 0, err
 		}
 		if p.Zero {
 			zero++
 		}
 	}
 	return pages, zero, nil
+}
+
+// bounds says whether there is such a page.
+func (r *Replica) bounds(block int, offset uint64) error {
+	if block >= len(r.blocks) || r.blocks[block].Size < pageSize || offset > r.blocks[block].Size-pageSize {
+		return fmt.Errorf("%w: page at %#x of block %d", ErrBound, offset, block)
+	}
+	return nil
+}
+
+// change applies a packed batch. Deltas are against what the epochs and batches
+// before it have made of the pages.
+func (r *Replica) change(changes wire.Changes) {
+	for c, ok := changes.Next(); ok; c, ok = changes.Next() {
+		c.Apply(r.blocks[c.Block].data[c.Offset : c.Offset+pageSize])
+	}
 }
 
 func (r *Replica) write(pages wire.Pages) {
@@ -143,6 +162,7 @@ func (r *Replica) write(pages wire.Pages) {
 
 func (e *epoch) reset() {
 	e.batches.reset()
+	e.packed.reset()
 	e.output.reset()
-	*e = epoch{batches: e.batches, device: e.device[:0], output: e.output}
+	*e = epoch{batches: e.batches, packed: e.packed, device: e.device[:0], output: e.output}
 }

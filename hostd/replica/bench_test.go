@@ -13,6 +13,7 @@ import (
 type shipment struct {
 	begin   wire.EpochBegin
 	batches [][]byte
+	packed  bool
 	device  []byte
 	output  []byte
 }
@@ -57,8 +58,12 @@ func (s *shipment) commit(t testing.TB, r *Replica, number uint64) {
 }
 
 func (s *shipment) pages(r *Replica) error {
+	add := r.Pages
+	if s.packed {
+		add = r.Packed
+	}
 	for _, b := range s.batches {
-		if err := r.Pages(b); err != nil {
+		if err := add(b); err != nil {
 			return err
 		}
 	}
@@ -96,10 +101,14 @@ func TestEpochsAllocateNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkEpoch(b *testing.B) {
+func BenchmarkEpoch(b *testing.B) { benchEpochs(b, shipmentOf) }
+
+func BenchmarkPackedEpoch(b *testing.B) { benchEpochs(b, packedShipment) }
+
+func benchEpochs(b *testing.B, make func(pages, ram int) *shipment) {
 	for _, pages := range []int{20, 200, 1000, 5000, 20000} {
 		b.Run(fmt.Sprintf("pages=%d", pages), func(b *testing.B) {
-			r, s, n := benchReplica(b, 32768), shipmentOf(pages, 32768), uint64(0)
+			r, s, n := benchReplica(b, 32768), make(pages, 32768), uint64(0)
 			b.ReportAllocs()
 			b.SetBytes(int64(pages) * pageSize)
 			for b.Loop() {

@@ -56,7 +56,8 @@ type epoch struct {
 	state       state
 	begin       wire.EpochBegin
 	pages, zero uint64
-	batches     pile // payloads of Pages frames
+	batches     pile // payloads of Pages frames, or
+	packed      opened
 	device      []byte
 	output      pile // payloads of Output frames
 	outputBytes uint64
@@ -82,6 +83,28 @@ func (p *pile) add(b []byte) {
 }
 
 func (p *pile) reset() { p.used = 0 }
+
+// opened is a list of packed batches whose memory is used again. They are kept
+// as they are applied: compressed ones would have to be opened twice, to be
+// checked before the acknowledgement and to be applied after it.
+type opened struct {
+	batches []*wire.Packed
+	used    int
+}
+
+func (o *opened) all() []*wire.Packed { return o.batches[:o.used] }
+
+// next is the batch that add would add.
+func (o *opened) next() *wire.Packed {
+	if o.used == len(o.batches) {
+		o.batches = append(o.batches, new(wire.Packed))
+	}
+	return o.batches[o.used]
+}
+
+func (o *opened) add() { o.used++ }
+
+func (o *opened) reset() { o.used = 0 }
 
 type state int
 
@@ -170,8 +193,8 @@ func (r *Replica) mostPages() uint64 {
 
 // Pages adds a batch to the open epoch. The payload is copied.
 func (r *Replica) Pages(payload []byte) error {
-	if r.staged.state != open {
-		return fmt.Errorf("%w: pages without an epoch", ErrOrder)
+	if r.staged.state != open || r.staged.packed.used > 0 {
+		return fmt.Errorf("%w: pages without an epoch, or in a packed one", ErrOrder)
 	}
 	pages, zero, err := r.check(payload)
 	if err != nil {
@@ -180,12 +203,45 @@ func (r *Replica) Pages(payload []byte) error {
 	if pages.Len() == 0 {
 		return nil // nothing to keep, however many there are
 	}
-	r.staged.pages += uint64(pages.Len())
-	r.staged.zero += zero
-	if r.staged.pages > r.staged.begin.Pages {
-		return fmt.Errorf("%w: more pages than the epoch announced", ErrBound)
+	if err := r.staged.count(uint64(pages.Len()), zero); err != nil {
+		return err
 	}
 	r.staged.batches.add(payload)
+	return nil
+}
+
+// Packed adds a packed batch to the open epoch, which has no other pages: they
+// are applied in order. Nothing of the payload is kept.
+func (r *Replica) Packed(payload []byte) error {
+	if r.staged.state != open || r.staged.batches.used > 0 {
+		return fmt.Errorf("%w: packed pages without an epoch, or in one that is not packed", ErrOrder)
+	}
+	batch := r.staged.packed.next()
+	if err := batch.Open(payload); err != nil {
+		return err
+	}
+	changes := batch.Changes()
+	for c, ok := changes.Next(); ok; c, ok = changes.Next() {
+		if err := r.bounds(c.Block, c.Offset); err != nil {
+			return err
+		}
+	}
+	if err := r.staged.count(batch.Pages, batch.ZeroPages); err != nil {
+		return err
+	}
+	if all := batch.Changes(); all.Len() > 0 { // else nothing to keep, however many there are
+		r.staged.packed.add()
+	}
+	return nil
+}
+
+// count pages that arrived.
+func (e *epoch) count(pages, zero uint64) error {
+	e.pages += pages
+	e.zero += zero
+	if e.pages > e.begin.Pages {
+		return fmt.Errorf("%w: more pages than the epoch announced", ErrBound)
+	}
 	return nil
 }
 

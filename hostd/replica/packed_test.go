@@ -1,0 +1,157 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// packed is a payload of what fill adds to a batch.
+func packed(fill func(b *wire.PackedBatch) error) []byte {
+	var b wire.PackedBatch
+	if err := fill(&b); err != nil {
+		panic(err)
+	}
+	return slices.Concat(b.Compressed()...)
+}
+
+// changed is a page that the standby has full of from, and now is full of from
+// but for one byte.
+func changed(block int, offset uint64, from, to byte) []byte {
+	return packed(func(b *wire.PackedBatch) error {
+		now := page(from)
+		now[8] = to
+		return b.Change(block, offset, page(from), now)
+	})
+}
+
+// stagePacked sends a packed epoch of one page that the standby has, one of zeros
+// that it has, and the page that is changed.
+func (f *fixture) stagePacked(number uint64, from, to byte) {
+	f.t.Helper()
+	f.must(f.Begin(number, wire.EpochBegin{Pages: 3, ZeroPages: 1}))
+	f.must(f.Packed(packed(func(b *wire.PackedBatch) error { b.Kept(false); b.Kept(true); return nil })))
+	f.must(f.Packed(changed(0, pageSize, from, to)))
+}
+
+func TestAPackedEpochIsAppliedWhole(t *testing.T) {
+	f := newFixture(t)
+	f.blocks()
+	f.commit(1, 7)
+	f.stagePacked(2, 7, 9)
+	if f.at(pageSize+8) != 7 {
+		t.Fatal("an open epoch touched the replica")
+	}
+	f.must(f.End(2))
+	f.must(f.Apply())
+	want := page(7)
+	want[8] = 9
+	if got := f.RAM()[pageSize : 2*pageSize]; !bytes.Equal(got, want) || f.Applied() != 2 {
+		t.Fatalf("% x after epoch %d", got[:16], f.Applied())
+	}
+	f.stagePacked(3, 7, 5)
+	f.Drop()
+	f.must(f.Apply())
+	if f.at(pageSize+8) != 9 {
+		t.Fatal("half an epoch touched the replica")
+	}
+}
+
+func TestPackedBatchesAreAppliedInOrder(t *testing.T) {
+	f := newFixture(t)
+	f.blocks()
+	f.commit(1, 0)
+	f.must(f.Begin(2, wire.EpochBegin{Pages: 3, ZeroPages: 1}))
+	f.must(f.Packed(changed(0, pageSize, 0, 1)))
+	f.must(f.Packed(packed(func(b *wire.PackedBatch) error { return b.Zero(0, pageSize) })))
+	f.must(f.Packed(changed(0, pageSize, 0, 2)))
+	f.must(f.End(2))
+	f.must(f.Apply())
+	if f.at(pageSize+8) != 2 {
+		t.Fatalf("%d came out", f.at(pageSize+8))
+	}
+}
+
+// TestPackedProtocolErrors: what cannot be applied is refused before the epoch
+// can be acknowledged.
+func TestPackedProtocolErrors(t *testing.T) {
+	broken := changed(0, pageSize, 7, 9)
+	broken[len(broken)-9]++ // the delta's number of words
+	for _, c := range []struct {
+		name string
+		do   func(f *fixture) error
+		want error
+	}{
+		{"page outside the block", func(f *fixture) error { return f.Packed(changed(0, ramPages*pageSize, 0, 1)) }, ErrBound},
+		{"page of no block", func(f *fixture) error { return f.Packed(changed(2, 0, 0, 1)) }, ErrBound},
+		{"a broken delta", func(f *fixture) error { return f.Packed(broken) }, wire.ErrMalformed},
+		{"more pages than announced", func(f *fixture) error { return f.Packed(changed(0, 0, 0, 1)) }, ErrBound},
+		{"pages that are not packed", func(f *fixture) error { return f.Pages(pages(0, 0, 1)) }, ErrOrder},
+		{"packed after pages that are not", func(f *fixture) error {
+			f.Drop()
+			f.must(f.Begin(2, wire.EpochBegin{Pages: 2}))
+			f.must(f.Pages(pages(0, 0, 1)))
+			return f.Packed(changed(0, pageSize, 7, 9))
+		}, ErrOrder},
+		{"packed after the end", func(f *fixture) error { f.must(f.End(2)); return f.Packed(changed(0, 0, 0, 1)) }, ErrOrder},
+		{"fewer pages than announced", func(f *fixture) error {
+			f.Drop()
+			f.must(f.Begin(2, wire.EpochBegin{Pages: 2}))
+			f.must(f.Packed(changed(0, pageSize, 7, 9)))
+			return f.End(2)
+		}, ErrOrder},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.blocks()
+			f.commit(1, 7)
+			f.stagePacked(2, 7, 9)
+			if err := c.do(f); !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if f.at(pageSize+8) != 7 || f.at(0) != 0 {
+				t.Fatal("the replica was touched")
+			}
+		})
+	}
+}
+
+// packedShipment is a shipment whose batches are packed: some words of each page
+// change. Applying it again is applying what is there.
+func packedShipment(count, ram int) *shipment {
+	s := shipmentOf(count, ram)
+	s.packed, s.batches, s.begin.ZeroPages = true, nil, 0
+	var b wire.PackedBatch
+	now := page(7)
+	for word := 0; word < pageSize; word += 256 {
+		now[word] = 1
+	}
+	for i := range count {
+		if err := b.Change(0, uint64(i*37%ram)*pageSize, page(7), now); err != nil {
+			panic(err)
+		}
+		if (i+1)%batchPages == 0 || i+1 == count {
+			s.batches = append(s.batches, slices.Concat(b.Compressed()...))
+			b.Reset()
+		}
+	}
+	return s
+}
+
+// TestPackedEpochsAllocateNothing: once the first have come.
+func TestPackedEpochsAllocateNothing(t *testing.T) {
+	r, s, n := benchReplica(t, 1024), packedShipment(1000, 1024), uint64(0)
+	commit := func() {
+		n++
+		s.commit(t, r, n)
+	}
+	commit()
+	commit()
+	// The list of errors in commit is the test's own.
+	if allocs := testing.AllocsPerRun(20, commit); allocs > 1 {
+		t.Errorf("%v allocations for an epoch", allocs)
+	}
+}
