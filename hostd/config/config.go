@@ -30,6 +30,7 @@ type Config struct {
 	Detection     Detection `yaml:"detection"`
 	QEMU          QEMU      `yaml:"qemu"`
 	Limits        Limits    `yaml:"limits"`
+	Link          Link      `yaml:"link"`
 	Log           Log       `yaml:"log"`
 }
 
@@ -98,7 +99,18 @@ type Limits struct {
 	HeldInput   yamlfile.Size `yaml:"held-input"`
 	DeviceState yamlfile.Size `yaml:"device-state"`
 	InputLog    yamlfile.Size `yaml:"input-log"`
+	DeltaCache  yamlfile.Size `yaml:"delta-cache"`
 }
+
+// Link to the other host of a pair.
+type Link struct {
+	Compress string `yaml:"compress"`
+}
+
+// Values of Link.Compress.
+const (
+	CompressAuto, CompressOn, CompressOff = "auto", "on", "off"
+)
 
 // Log of the daemon.
 type Log struct {
@@ -113,7 +125,8 @@ func Default() Config {
 		TLS:       TLS{CA: "/etc/stillpoint/pki/ca.crt", Cert: "/etc/stillpoint/pki/host.crt", Key: "/etc/stillpoint/pki/host.key"},
 		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond), QEMU: yamlfile.Duration(5 * time.Second)},
 		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto"},
-		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, DeviceState: 16 << 20, InputLog: 64 << 20},
+		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20},
+		Link:      Link{Compress: CompressAuto},
 		Log:       Log{Level: "warn", Format: "text"},
 	}
 }
@@ -190,6 +203,10 @@ func (c Config) check(f *yamlfile.File) {
 	atLeast(f, "limits.held-input", c.Limits.HeldInput, 1<<20)
 	atLeast(f, "limits.device-state", c.Limits.DeviceState, 1<<20)
 	atLeast(f, "limits.input-log", c.Limits.InputLog, 1<<20)
+	if c.Limits.DeltaCache != 0 {
+		atLeast(f, "limits.delta-cache", c.Limits.DeltaCache, 1<<20)
+	}
+	oneOf(f, "link.compress", c.Link.Compress, CompressAuto, CompressOn, CompressOff)
 }
 
 // checkHost checks what a daemon and a witness have in common.
