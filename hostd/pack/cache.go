@@ -21,11 +21,11 @@ type cache struct {
 	clock uint64
 }
 
-// newCache takes at most size bytes for pages. The memory is the system's until a
-// slot is used.
-func newCache(size uint64) cache {
-	slots := size / perSet * ways
-	return cache{keys: make([]uint64, slots), used: make([]uint64, slots), pages: make([]byte, slots*replica.PageSize)}
+// newCache keeps pages in memory. What is in it does not matter, and a slot is
+// not touched before it is used.
+func newCache(memory []byte) cache {
+	slots := len(memory) / perSet * ways
+	return cache{keys: make([]uint64, slots), used: make([]uint64, slots), pages: memory}
 }
 
 // take gives the page's slot. If it is not known there, the slot holds something

@@ -23,8 +23,9 @@ type Packer struct {
 	batch replica.PackedBatch
 }
 
-// New remembers at most size bytes of pages; 0 sends all pages as they are.
-func New(size uint64) *Packer { return &Packer{cache: newCache(size)} }
+// New remembers pages in memory, which it owns from now on and whose size bounds
+// how many; without any, all pages are sent as they are.
+func New(memory []byte) *Packer { return &Packer{cache: newCache(memory)} }
 
 // Reset empties the batch, not what is known of the standby.
 func (p *Packer) Reset() { p.batch.Reset() }

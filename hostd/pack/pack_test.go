@@ -79,8 +79,8 @@ func (g *guest) ship(p *Packer, compress bool) {
 // TestTheStandbyHasWhatIsKnownOfIt, whether the cache holds everything, has to
 // make room all the time, or is off.
 func TestTheStandbyHasWhatIsKnownOfIt(t *testing.T) {
-	for _, size := range []uint64{1 << 20, 2 * perSet, 0} {
-		g, p := newGuest(t, 100), New(size)
+	for _, size := range []int{1 << 20, 2*perSet + 100, 0} {
+		g, p := newGuest(t, 100), New(bytes.Repeat([]byte{0xee}, size))
 		for epoch := range 100 {
 			p.Reset()
 			for range 60 {
@@ -100,7 +100,7 @@ func TestTheStandbyHasWhatIsKnownOfIt(t *testing.T) {
 }
 
 func TestWhatTheStandbyHasIsLeftOut(t *testing.T) {
-	p, page := New(1<<20), bytes.Repeat([]byte{7}, pageSize)
+	p, page := New(make([]byte, 1<<20)), bytes.Repeat([]byte{7}, pageSize)
 	send := func() int {
 		p.Reset()
 		for _, err := range []error{p.Page(0, 0, page), p.Zero(0, pageSize), p.Zero(1, 0)} {
@@ -120,7 +120,7 @@ func TestWhatTheStandbyHasIsLeftOut(t *testing.T) {
 }
 
 func TestTheOldestMakesRoom(t *testing.T) {
-	c := newCache(perSet)
+	c := newCache(make([]byte, perSet))
 	for n := range uint64(ways) {
 		c.take(0, n*pageSize)
 	}
@@ -144,7 +144,7 @@ func TestTheOldestMakesRoom(t *testing.T) {
 
 func TestPackingAllocatesNothing(t *testing.T) {
 	for _, compress := range []bool{false, true} {
-		g, p := newGuest(t, 100), New(1<<20)
+		g, p := newGuest(t, 100), New(make([]byte, 1<<20))
 		epoch := func() {
 			p.Reset()
 			for range 200 {
@@ -210,10 +210,10 @@ func TestRatesFollowTheLink(t *testing.T) {
 }
 
 func BenchmarkPack(b *testing.B) {
-	for name, size := range map[string]uint64{"known": 64 << 20, "off": 0} {
+	for name, size := range map[string]int{"known": 64 << 20, "off": 0} {
 		b.Run(name, func(b *testing.B) {
 			const pages = 256
-			g, p := newGuest(b, 8*pages), New(size)
+			g, p := newGuest(b, 8*pages), New(make([]byte, size))
 			for _, page := range g.memory {
 				for i := range page {
 					page[i] = byte(g.rand.Uint32() >> 27)
