@@ -27,7 +27,7 @@ func machine(role string) *control.Machine {
 	q := &control.Quantiles{P50: 1600, P95: 8500, Max: 20000}
 	return &control.Machine{Name: "nat", Role: role, Peer: "b", Generation: 3, QemuPid: 4242, Accel: "tcg", QemuVersion: "10.0.13",
 		Agent: "connected", CheckpointPolicy: "demand", OutputPolicy: "hold", Quiescence: "quiesced", Epoch: 17, Checkpoints: 16,
-		PauseUs: q, QuiesceUs: q, CommitUs: q, DirtyPages: 230, BytesShipped: 3 << 20,
+		PauseUs: q, QuiesceUs: q, CommitUs: q, DirtyPages: 230, DirtyBytes: 12 << 20, BytesShipped: 3 << 20,
 		Output: &control.Output{HeldFrames: 1, HeldBytes: 1500, Released: 900, Dropped: 0, Resent: 2},
 		Input:  &control.Input{Held: 4, Delivered: 1000, Logged: 990, Replayed: 7}, InputLog: "sync", Warnings: []string{"mind this"}, UptimeSeconds: 90, ReplicaEpoch: 16, Console: "/var/log/nat"}
 }

@@ -117,7 +117,8 @@ func machineText(w io.Writer, m *control.Machine) {
 		row("replica", "epoch %d", m.ReplicaEpoch)
 	} else {
 		row("policy", "checkpoint %s, output %s, input log %s", m.CheckpointPolicy, m.OutputPolicy, orDash(m.InputLog))
-		row("checkpoints", "%d, last epoch %d (%s), %d dirty pages, %s shipped", m.Checkpoints, m.Epoch, m.Quiescence, m.DirtyPages, humanize.IBytes(m.BytesShipped))
+		row("checkpoints", "%d, last epoch %d (%s), %d dirty pages", m.Checkpoints, m.Epoch, m.Quiescence, m.DirtyPages)
+		row("shipped", "%s of %s dirty", humanize.IBytes(m.BytesShipped), humanize.IBytes(m.DirtyBytes))
 		for _, q := range []struct {
 			name string
 			q    *control.Quantiles

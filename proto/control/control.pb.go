@@ -680,7 +680,8 @@ type Machine struct {
 	QuiesceUs   *Quantiles `protobuf:"bytes,15,opt,name=quiesce_us,json=quiesceUs,proto3" json:"quiesce_us,omitempty"`
 	CommitUs    *Quantiles `protobuf:"bytes,16,opt,name=commit_us,json=commitUs,proto3" json:"commit_us,omitempty"`
 	// Of the last checkpoint.
-	DirtyPages    uint64   `protobuf:"varint,17,opt,name=dirty_pages,json=dirtyPages,proto3" json:"dirty_pages,omitempty"`
+	DirtyPages uint64 `protobuf:"varint,17,opt,name=dirty_pages,json=dirtyPages,proto3" json:"dirty_pages,omitempty"`
+	// Sent for dirty_bytes of memory and device state.
 	BytesShipped  uint64   `protobuf:"varint,18,opt,name=bytes_shipped,json=bytesShipped,proto3" json:"bytes_shipped,omitempty"`
 	Output        *Output  `protobuf:"bytes,19,opt,name=output,proto3" json:"output,omitempty"`
 	Input         *Input   `protobuf:"bytes,20,opt,name=input,proto3" json:"input,omitempty"`
@@ -693,6 +694,8 @@ type Machine struct {
 	InputLog string `protobuf:"bytes,25,opt,name=input_log,json=inputLog,proto3" json:"input_log,omitempty"`
 	// The host that is to protect the machine, also while it does not.
 	WantedStandby string `protobuf:"bytes,26,opt,name=wanted_standby,json=wantedStandby,proto3" json:"wanted_standby,omitempty"`
+	// Dirty pages that are not zero, and device state, of all checkpoints.
+	DirtyBytes    uint64 `protobuf:"varint,27,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -909,6 +912,13 @@ func (x *Machine) GetWantedStandby() string {
 	return ""
 }
 
+func (x *Machine) GetDirtyBytes() uint64 {
+	if x != nil {
+		return x.DirtyBytes
+	}
+	return 0
+}
+
 // Checkpoint tells what one checkpoint did and how long each step took.
 type Checkpoint struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -922,14 +932,17 @@ type Checkpoint struct {
 	// Arriving packets waited this long.
 	TotalUs uint64 `protobuf:"varint,7,opt,name=total_us,json=totalUs,proto3" json:"total_us,omitempty"`
 	// From the resume to the release of the epoch's output.
-	CommitUs      uint64 `protobuf:"varint,8,opt,name=commit_us,json=commitUs,proto3" json:"commit_us,omitempty"`
-	Pages         uint64 `protobuf:"varint,9,opt,name=pages,proto3" json:"pages,omitempty"`
-	ZeroPages     uint64 `protobuf:"varint,10,opt,name=zero_pages,json=zeroPages,proto3" json:"zero_pages,omitempty"`
-	Bytes         uint64 `protobuf:"varint,11,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	DeviceBytes   uint64 `protobuf:"varint,12,opt,name=device_bytes,json=deviceBytes,proto3" json:"device_bytes,omitempty"`
-	Quiesced      bool   `protobuf:"varint,13,opt,name=quiesced,proto3" json:"quiesced,omitempty"`
-	Forced        bool   `protobuf:"varint,14,opt,name=forced,proto3" json:"forced,omitempty"`
-	OutputFrames  uint64 `protobuf:"varint,15,opt,name=output_frames,json=outputFrames,proto3" json:"output_frames,omitempty"`
+	CommitUs  uint64 `protobuf:"varint,8,opt,name=commit_us,json=commitUs,proto3" json:"commit_us,omitempty"`
+	Pages     uint64 `protobuf:"varint,9,opt,name=pages,proto3" json:"pages,omitempty"`
+	ZeroPages uint64 `protobuf:"varint,10,opt,name=zero_pages,json=zeroPages,proto3" json:"zero_pages,omitempty"`
+	// Dirty pages that are not zero, and device state.
+	Bytes        uint64 `protobuf:"varint,11,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	DeviceBytes  uint64 `protobuf:"varint,12,opt,name=device_bytes,json=deviceBytes,proto3" json:"device_bytes,omitempty"`
+	Quiesced     bool   `protobuf:"varint,13,opt,name=quiesced,proto3" json:"quiesced,omitempty"`
+	Forced       bool   `protobuf:"varint,14,opt,name=forced,proto3" json:"forced,omitempty"`
+	OutputFrames uint64 `protobuf:"varint,15,opt,name=output_frames,json=outputFrames,proto3" json:"output_frames,omitempty"`
+	// What was sent for these bytes.
+	WireBytes     uint64 `protobuf:"varint,16,opt,name=wire_bytes,json=wireBytes,proto3" json:"wire_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1065,6 +1078,13 @@ func (x *Checkpoint) GetForced() bool {
 func (x *Checkpoint) GetOutputFrames() uint64 {
 	if x != nil {
 		return x.OutputFrames
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetWireBytes() uint64 {
+	if x != nil {
+		return x.WireBytes
 	}
 	return 0
 }
@@ -1232,7 +1252,7 @@ const file_control_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x01(\x04R\adropped\x12\x16\n" +
 	"\x06logged\x18\x04 \x01(\x04R\x06logged\x12\x1a\n" +
 	"\bunlogged\x18\x05 \x01(\x04R\bunlogged\x12\x1a\n" +
-	"\breplayed\x18\x06 \x01(\x04R\breplayed\"\xad\a\n" +
+	"\breplayed\x18\x06 \x01(\x04R\breplayed\"\xce\a\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -1266,7 +1286,9 @@ const file_control_proto_rawDesc = "" +
 	"\rreplica_epoch\x18\x17 \x01(\x04R\freplicaEpoch\x12\x18\n" +
 	"\aconsole\x18\x18 \x01(\tR\aconsole\x12\x1b\n" +
 	"\tinput_log\x18\x19 \x01(\tR\binputLog\x12%\n" +
-	"\x0ewanted_standby\x18\x1a \x01(\tR\rwantedStandby\"\xbb\x03\n" +
+	"\x0ewanted_standby\x18\x1a \x01(\tR\rwantedStandby\x12\x1f\n" +
+	"\vdirty_bytes\x18\x1b \x01(\x04R\n" +
+	"dirtyBytes\"\xda\x03\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12,\n" +
@@ -1286,7 +1308,9 @@ const file_control_proto_rawDesc = "" +
 	"\fdevice_bytes\x18\f \x01(\x04R\vdeviceBytes\x12\x1a\n" +
 	"\bquiesced\x18\r \x01(\bR\bquiesced\x12\x16\n" +
 	"\x06forced\x18\x0e \x01(\bR\x06forced\x12#\n" +
-	"\routput_frames\x18\x0f \x01(\x04R\foutputFrames\"\xa5\x03\n" +
+	"\routput_frames\x18\x0f \x01(\x04R\foutputFrames\x12\x1d\n" +
+	"\n" +
+	"wire_bytes\x18\x10 \x01(\x04R\twireBytes\"\xa5\x03\n" +
 	"\x05Event\x12&\n" +
 	"\x0ftime_unix_nanos\x18\x01 \x01(\x03R\rtimeUnixNanos\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x18\n" +
