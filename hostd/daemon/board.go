@@ -21,7 +21,8 @@ type board struct {
 	claimed                         time.Time
 
 	committed, replicaEpoch, checkpoints uint64
-	skippedCount, bytesShipped, replayed uint64
+	skippedCount, replayed               uint64
+	dirtyBytes, bytesShipped             uint64
 	last                                 *control.Checkpoint
 	pause, quiesce, commit               samples
 }
@@ -171,7 +172,8 @@ func (b *board) checkpoint(c *control.Checkpoint) {
 	defer b.mu.Unlock()
 	b.committed, b.last = c.Epoch, c
 	b.checkpoints++
-	b.bytesShipped += c.Bytes
+	b.dirtyBytes += c.Bytes
+	b.bytesShipped += c.WireBytes
 	b.pause.add(time.Duration(c.PauseUs) * time.Microsecond)
 	b.quiesce.add(time.Duration(c.QuiesceUs) * time.Microsecond)
 	b.commit.add(time.Duration(c.CommitUs) * time.Microsecond)
@@ -182,7 +184,8 @@ func (b *board) fill(m *control.Machine) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m.Role, m.Peer, m.Generation, m.QemuVersion = b.roleName, b.peerName, b.generationNo, b.qemuVersion
-	m.Epoch, m.ReplicaEpoch, m.Checkpoints, m.BytesShipped = b.committed, b.replicaEpoch, b.checkpoints, b.bytesShipped
+	m.Epoch, m.ReplicaEpoch, m.Checkpoints = b.committed, b.replicaEpoch, b.checkpoints
+	m.DirtyBytes, m.BytesShipped = b.dirtyBytes, b.bytesShipped
 	m.PauseUs, m.QuiesceUs, m.CommitUs = b.pause.quantiles(), b.quiesce.quantiles(), b.commit.quantiles()
 	m.Input.Replayed, m.WantedStandby = b.replayed, b.standby
 	m.UptimeSeconds = uint64(time.Since(b.started).Seconds())

@@ -28,6 +28,7 @@ type taken struct {
 	ended     time.Time // arriving packets flow again
 	frames    int
 	outBytes  int
+	wire      uint64 // bytes sent for the epoch's memory and device state
 	committed time.Time
 }
 
@@ -236,14 +237,14 @@ func (p *protection) send(t *taken) error {
 	if err := p.link.Send(p.header(replica.TypeEpochBegin, e.Number), p.message); err != nil {
 		return err
 	}
-	for _, b := range e.Batches() {
-		if err := p.sendBatch(b, e.Number); err != nil {
-			return err
-		}
+	p.wire = 0
+	if err := p.sendEpochPages(e); err != nil {
+		return err
 	}
 	if err := p.sendDevice(e); err != nil {
 		return err
 	}
+	t.wire = p.wire
 	if err := p.sendOutput(t.output); err != nil {
 		return err
 	}
@@ -277,7 +278,7 @@ func (p *protection) report(t *taken) {
 		TotalUs: micros(t.ended.Sub(t.started)), CommitUs: micros(t.committed.Sub(t.ended)),
 		Pages: t.epoch.Pages, ZeroPages: t.epoch.ZeroPages, Bytes: t.epoch.Bytes(),
 		DeviceBytes: uint64(len(t.epoch.Device)), Quiesced: t.quiesced, Forced: t.forced,
-		OutputFrames: uint64(t.frames),
+		OutputFrames: uint64(t.frames), WireBytes: t.wire,
 	}
 	if t.last {
 		c.PauseUs, c.TotalUs, c.CommitUs = 0, 0, 0

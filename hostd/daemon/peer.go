@@ -21,8 +21,9 @@ var errSlowGreeting = errors.New("the peer took too long to say what it wants")
 // Versions of the messages between hosts: the newest and the oldest that this
 // host speaks. A pair speaks the newest that both know.
 const (
-	protocolNewest = 2
+	protocolNewest = 3
 	protocolOldest = 1
+	protocolPacked = 3 // the first with replica.TypePacked
 )
 
 // Reasons of a Reject, for programs.

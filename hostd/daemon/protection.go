@@ -12,6 +12,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
+	"github.com/stillpoint-ft/stillpoint/hostd/pack"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
@@ -44,6 +45,9 @@ type protection struct {
 	frames    replica.OutputBatch
 	message   []byte // a small one on its way, of the goroutine that ships
 	protocol  uint16 // that both hosts speak
+	packer    *pack.Packer
+	rates     pack.Rates
+	wire      uint64 // bytes of memory and device state sent since it was last 0
 
 	sending  sync.Mutex
 	lastSent time.Time // when the last epoch was sent
@@ -267,6 +271,12 @@ func (p *protection) refusal(t replica.Type, payload []byte) error {
 
 // protect seeds the standby and then takes one checkpoint after the other.
 func (p *protection) protect() error {
+	packer, free, err := p.g.newPacker()
+	if err != nil {
+		return err
+	}
+	defer free()
+	p.packer = packer
 	if err := p.seed(); err != nil {
 		return err
 	}

@@ -2,13 +2,82 @@ package daemon
 
 import (
 	"errors"
+	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// sendBatch ships the pages of one batch; epoch 0 is the first copy.
+// sendEpochPages ships the pages of an epoch, packed where the standby knows how.
+func (p *protection) sendEpochPages(e *capture.Epoch) error {
+	send := p.sendBatch
+	if p.protocol >= protocolPacked {
+		send = p.sendPacked
+	}
+	for _, b := range e.Batches() {
+		if err := send(b, e.Number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendPacked ships one batch as what is new to the standby. Every error ends the
+// protection, so that the standby has always got what the packer takes it to have.
+func (p *protection) sendPacked(b *capture.Batch, epoch uint64) error {
+	p.packer.Reset()
+	data := b.Data
+	for _, page := range b.Pages {
+		if page.Zero {
+			if err := p.packer.Zero(page.Block, page.Offset); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := p.packer.Page(page.Block, page.Offset, data[:replica.PageSize]); err != nil {
+			return err
+		}
+		data = data[replica.PageSize:]
+	}
+	parts := p.compressed(p.packer.Batch())
+	started := time.Now()
+	if err := p.count(p.header(replica.TypePacked, epoch), parts...); err != nil {
+		return err
+	}
+	p.rates = p.rates.Sent(length(parts), time.Since(started))
+	return nil
+}
+
+// compressed is the batch's payload, compressed if the configuration, or what it
+// has cost lately, is for it.
+func (p *protection) compressed(b *replica.PackedBatch) [][]byte {
+	compress := p.g.d.config.Link.Compress
+	if compress == config.CompressOff || compress == config.CompressAuto && !p.rates.Worth() {
+		p.rates = p.rates.Withheld()
+		return b.Parts()
+	}
+	plain, started := length(b.Parts()), time.Now()
+	parts := b.Compressed()
+	p.rates = p.rates.Compressed(plain-length(parts), time.Since(started))
+	return parts
+}
+
+func length(parts [][]byte) (bytes int) {
+	for _, p := range parts {
+		bytes += len(p)
+	}
+	return bytes
+}
+
+// count sends a frame of memory or device state and adds it up.
+func (p *protection) count(h replica.Header, parts ...[]byte) error {
+	p.wire += uint64(replica.HeaderSize + length(parts))
+	return p.link.Send(h, parts...)
+}
+
+// sendBatch ships the pages of one batch as they are; epoch 0 is the first copy.
 func (p *protection) sendBatch(b *capture.Batch, epoch uint64) error {
 	p.pages.Reset()
 	data := b.Data
@@ -27,13 +96,13 @@ func (p *protection) sendBatch(b *capture.Batch, epoch uint64) error {
 	if p.pages.Len() == 0 {
 		return nil
 	}
-	return p.link.Send(p.header(replica.TypePages, epoch), p.pages.Parts()...)
+	return p.count(p.header(replica.TypePages, epoch), p.pages.Parts()...)
 }
 
 func (p *protection) sendDevice(e *capture.Epoch) error {
 	for rest := e.Device; len(rest) > 0; {
 		n := min(len(rest), replica.MaxPayload)
-		if err := p.link.Send(p.header(replica.TypeDevice, e.Number), rest[:n]); err != nil {
+		if err := p.count(p.header(replica.TypeDevice, e.Number), rest[:n]); err != nil {
 			return err
 		}
 		rest = rest[n:]

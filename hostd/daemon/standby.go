@@ -111,6 +111,8 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 			return false, s.replica.Seed(payload)
 		}
 		return false, s.replica.Pages(payload)
+	case replica.TypePacked:
+		return false, s.replica.Packed(payload)
 	case replica.TypeEpochBegin:
 		return false, s.beginEpoch(h, payload)
 	case replica.TypeDevice:

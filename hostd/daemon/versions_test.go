@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"path/filepath"
 	"sync/atomic"
@@ -10,12 +11,15 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// oldHost is the host "nowhere" as it was with protocol 1: it knows no other,
-// and breaks off at a message that it does not know. It acknowledges epochs.
+// oldHost is the host "nowhere" as it was with an older protocol: it breaks off
+// at a message that it does not know, and acknowledges epochs. With protocol 1 it
+// refuses a newer one, with 2 it answers that it speaks 2.
 type oldHost struct {
-	epochs  atomic.Int64
-	strange atomic.Int64 // messages that protocol 1 does not have
-	refused atomic.Int64
+	protocol uint16
+	first    replica.Type // that it does not know
+	epochs   atomic.Int64
+	strange  atomic.Int64 // messages that its protocol does not have
+	refused  atomic.Int64
 }
 
 func (o *oldHost) serve(t *testing.T, a *host) {
@@ -47,16 +51,20 @@ func (o *oldHost) stand(conn net.Conn) {
 		if err != nil {
 			return
 		}
+		if h.Type >= o.first {
+			o.strange.Add(1)
+			return
+		}
 		switch h.Type {
 		case replica.TypeHello:
 			hello, err := replica.DecodeHello(payload)
-			if err != nil || hello.Protocol != 1 {
+			if err != nil || hello.Protocol > o.protocol && o.protocol == 1 {
 				o.refused.Add(1)
 				conn.Write(frame(replica.TypeReject, 0, replica.Reject{Code: 2,
-					Reason: "the peer speaks version 2 of the replica protocol, this host version 1"}.Append(nil)))
+					Reason: fmt.Sprintf("the peer speaks version %d of the replica protocol, this host version 1", hello.Protocol)}.Append(nil)))
 				return
 			}
-			conn.Write(frame(replica.TypeWelcome, 0, replica.Welcome{Protocol: 1, Host: "nowhere"}.Append(nil)))
+			conn.Write(frame(replica.TypeWelcome, 0, replica.Welcome{Protocol: o.protocol, Host: "nowhere"}.Append(nil)))
 		case replica.TypePrepare:
 			conn.Write(frame(replica.TypePrepared, 0, replica.Prepared{QEMUVersion: "10.0.13"}.Append(nil)))
 		case replica.TypeEpochEnd:
@@ -64,32 +72,41 @@ func (o *oldHost) stand(conn net.Conn) {
 			conn.Write(frame(replica.TypeAck, h.Epoch, nil))
 		case replica.TypeHeartbeat:
 			conn.Write(frame(replica.TypeHeartbeat, 0, replica.Heartbeat{}.Append(nil)))
-		case replica.TypeInputLog, replica.TypeInputCut, replica.TypeInputStored:
-			o.strange.Add(1)
-			return
+		case replica.TypeInputLog:
+			conn.Write(frame(replica.TypeInputStored, 0, replica.InputStored{Number: 1 << 62}.Append(nil)))
 		}
 	}
 }
 
-// TestAStandbyOfThePreviousProtocol is served in its own words.
-func TestAStandbyOfThePreviousProtocol(t *testing.T) {
-	a, _ := pairOfHosts(t)
-	var old oldHost
-	old.serve(t, a)
-	a.mustStart("m", "")
-	if err := a.protect("m", "nowhere"); err != nil {
-		t.Fatal(err)
+// TestAStandbyOfAnOlderProtocol is served in its own words.
+func TestAStandbyOfAnOlderProtocol(t *testing.T) {
+	for protocol, old := range map[string]*oldHost{
+		"1": {protocol: 1, first: replica.TypeInputLog},
+		"2": {protocol: 2, first: replica.TypePacked},
+	} {
+		t.Run(protocol, func(t *testing.T) {
+			a, _ := pairOfHosts(t)
+			old.serve(t, a)
+			a.mustStart("m", "")
+			if err := a.protect("m", "nowhere"); err != nil {
+				t.Fatal(err)
+			}
+			a.await("epochs", func() bool { return old.epochs.Load() > 5 })
+			want := int64(0)
+			if old.protocol == 1 {
+				want = 2 // of 3, and of 2
+			}
+			if old.refused.Load() != want || old.strange.Load() != 0 {
+				t.Errorf("refused %d times, and heard %d messages of another protocol", old.refused.Load(), old.strange.Load())
+			}
+			a.mustUnprotect("m")
+		})
 	}
-	a.await("epochs", func() bool { return old.epochs.Load() > 5 })
-	if old.refused.Load() != 1 || old.strange.Load() != 0 {
-		t.Errorf("refused %d times, and heard %d messages of another protocol", old.refused.Load(), old.strange.Load())
-	}
-	a.mustUnprotect("m")
 }
 
-// TestAPrimaryOfThePreviousProtocol gets acknowledgements, and no message that
+// TestAPrimaryOfAnOlderProtocol gets acknowledgements, and no message that
 // it does not know.
-func TestAPrimaryOfThePreviousProtocol(t *testing.T) {
+func TestAPrimaryOfAnOlderProtocol(t *testing.T) {
 	_, b := pairOfHosts(t)
 	got := b.tell(true, session("m")...)
 	if !got.acked {
