@@ -37,6 +37,13 @@ func (f *fixture) stagePacked(number uint64, from, to byte) {
 	f.must(f.Packed(changed(0, pageSize, from, to)))
 }
 
+// announce drops the open epoch and begins it again, with so many pages.
+func (f *fixture) announce(pages uint64) {
+	f.t.Helper()
+	f.Drop()
+	f.must(f.Begin(2, wire.EpochBegin{Pages: pages}))
+}
+
 func TestAPackedEpochIsAppliedWhole(t *testing.T) {
 	f := newFixture(t)
 	f.blocks()
@@ -85,21 +92,19 @@ func TestPackedProtocolErrors(t *testing.T) {
 		do   func(f *fixture) error
 		want error
 	}{
-		{"page outside the block", func(f *fixture) error { return f.Packed(changed(0, ramPages*pageSize, 0, 1)) }, ErrBound},
-		{"page of no block", func(f *fixture) error { return f.Packed(changed(2, 0, 0, 1)) }, ErrBound},
-		{"a broken delta", func(f *fixture) error { return f.Packed(broken) }, wire.ErrMalformed},
+		{"page outside the block", func(f *fixture) error { f.announce(4); return f.Packed(changed(0, ramPages*pageSize, 0, 1)) }, ErrBound},
+		{"page of no block", func(f *fixture) error { f.announce(4); return f.Packed(changed(2, 0, 0, 1)) }, ErrBound},
+		{"a broken delta", func(f *fixture) error { f.announce(4); return f.Packed(broken) }, wire.ErrMalformed},
 		{"more pages than announced", func(f *fixture) error { return f.Packed(changed(0, 0, 0, 1)) }, ErrBound},
 		{"pages that are not packed", func(f *fixture) error { return f.Pages(pages(0, 0, 1)) }, ErrOrder},
 		{"packed after pages that are not", func(f *fixture) error {
-			f.Drop()
-			f.must(f.Begin(2, wire.EpochBegin{Pages: 2}))
+			f.announce(2)
 			f.must(f.Pages(pages(0, 0, 1)))
 			return f.Packed(changed(0, pageSize, 7, 9))
 		}, ErrOrder},
 		{"packed after the end", func(f *fixture) error { f.must(f.End(2)); return f.Packed(changed(0, 0, 0, 1)) }, ErrOrder},
 		{"fewer pages than announced", func(f *fixture) error {
-			f.Drop()
-			f.must(f.Begin(2, wire.EpochBegin{Pages: 2}))
+			f.announce(2)
 			f.must(f.Packed(changed(0, pageSize, 7, 9)))
 			return f.End(2)
 		}, ErrOrder},
