@@ -208,37 +208,3 @@ func TestRatesFollowTheLink(t *testing.T) {
 		t.Error("the rates do not follow")
 	}
 }
-
-func BenchmarkPack(b *testing.B) {
-	for name, size := range map[string]int{"known": 64 << 20, "off": 0} {
-		b.Run(name, func(b *testing.B) {
-			const pages = 256
-			g, p := newGuest(b, 8*pages), New(make([]byte, size))
-			for _, page := range g.memory {
-				for i := range page {
-					page[i] = byte(g.rand.Uint32() >> 27)
-				}
-			}
-			b.SetBytes(pages * pageSize)
-			b.ReportAllocs()
-			sent, turn := 0, 0
-			for b.Loop() {
-				p.Reset()
-				for n := range pages {
-					at := (turn*pages + n) % len(g.memory)
-					for word := 0; word < pageSize; word += 512 {
-						g.memory[at][word]++
-					}
-					if err := p.Page(0, uint64(at)*pageSize, g.memory[at]); err != nil {
-						b.Fatal(err)
-					}
-				}
-				turn++
-				for _, part := range p.Batch().Compressed() {
-					sent += len(part)
-				}
-			}
-			b.ReportMetric(float64(sent)/float64(turn*pages*pageSize), "ratio")
-		})
-	}
-}

@@ -11,7 +11,10 @@ const (
 	pageWords = PageSize / wordSize
 	runHead   = 2   // words to keep, words that follow
 	longest   = 255 // words that one number of a run can say
-	compared  = 64  // bytes; what is alike is passed over in such steps
+
+	// What is alike is passed over in steps of so many bytes, each a quarter of
+	// the one before.
+	most, least = 1024, 64
 )
 
 // appendDelta appends what turns base into page, both of PageSize bytes, to
@@ -47,15 +50,17 @@ func appendKept(dst []byte, words int) []byte {
 }
 
 // differs is where the first word from at on is that is not the same in both,
-// or PageSize.
+// or PageSize. The next change is often near; where it is not, it is far.
 func differs(a, b []byte, at int) int {
-	for ; at%compared != 0; at += wordSize {
+	for near := min(at+least, PageSize); at < near; at += wordSize {
 		if word(a, at) != word(b, at) {
 			return at
 		}
 	}
-	for at < PageSize && bytes.Equal(a[at:at+compared], b[at:at+compared]) {
-		at += compared
+	for step := most; step >= least; step /= 4 {
+		for at+step <= PageSize && bytes.Equal(a[at:at+step], b[at:at+step]) {
+			at += step
+		}
 	}
 	for at < PageSize && word(a, at) == word(b, at) {
 		at += wordSize
@@ -66,8 +71,8 @@ func differs(a, b []byte, at int) int {
 // agrees is where the words that differ at at end: at one that is the same, at
 // the end of the page, or where a run can get no longer.
 func agrees(a, b []byte, at int) int {
-	most := min(at+longest*wordSize, PageSize)
-	for at += wordSize; at < most && word(a, at) != word(b, at); {
+	end := min(at+longest*wordSize, PageSize)
+	for at += wordSize; at < end && word(a, at) != word(b, at); {
 		at += wordSize
 	}
 	return at
