@@ -100,16 +100,13 @@ func pausesOf(events []lab.Event) (all []pause) {
 		if k := e.Checkpoint; k != nil && k.PauseUs > 0 {
 			all = append(all, pause{Stopped: us(k.PauseUs), Reply: us(k.TotalUs - k.QuiesceUs), Pages: int(k.Pages),
 				parts: parts{Quiesce: us(k.QuiesceUs), Stop: us(k.StopUs), Copy: us(k.CopyUs), Waited: us(k.TotalUs), Commit: us(k.CommitUs),
-					Dirty: k.Pages*pageSize + k.DeviceBytes, Wire: wireBytes(k)}})
+					Dirty: k.Bytes + k.ZeroPages*pageSize, Wire: k.WireBytes}})
 		}
 	}
 	return all
 }
 
 const pageSize = 4096
-
-// wireBytes of an epoch: what was shipped for its pages and device state.
-func wireBytes(k *control.Checkpoint) uint64 { return k.Bytes }
 
 func (o options) floor(ctx context.Context, s *scene.Scene, c *cell) error {
 	return o.without(ctx, s, func() error {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
 // TestWhatIsShipped counts the bytes of a guest that writes the same to the same
@@ -11,7 +12,7 @@ import (
 func TestWhatIsShipped(t *testing.T) {
 	const (
 		device = 64
-		dirty  = pageBytes + device
+		dirty  = replica.PageSize + device
 		frames = 2*32 + 13 // headers, and the head of a packed batch
 		whole  = frames + 8 + dirty
 		kept   = frames + device

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,8 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
+	"github.com/stillpoint-ft/stillpoint/hostd/pack"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	store "github.com/stillpoint-ft/stillpoint/hostd/replica"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -35,8 +38,10 @@ const (
 
 // primaryOf ships epochs over a link.
 func primaryOf(l *link.Link) *protection {
-	g := &guest{d: &Daemon{}, gate: &gate.Gate{}, spec: spec.Machine{Protection: spec.Protection{InputLog: spec.InputSync}}}
-	return &protection{g: g, link: l, protocol: protocolNewest}
+	d := &Daemon{}
+	d.config.Link.Compress = config.CompressOn
+	g := &guest{d: d, gate: &gate.Gate{}, spec: spec.Machine{Protection: spec.Protection{InputLog: spec.InputSync}}}
+	return &protection{g: g, link: l, protocol: protocolNewest, packer: pack.New(make([]byte, 2*epochBytes))}
 }
 
 // standbyOf holds the RAM of a guest without a QEMU.
@@ -81,9 +86,10 @@ func (s *standby) take() error {
 	}
 }
 
-// falseStream is what QEMU sends: a first copy of nothing, and checkpoints of
-// dirtyPages that are spread over memory.
-func falseStream() (first, checkpoint []byte) {
+// falseStream is what QEMU sends: a first copy of nothing, and two checkpoints, in
+// turns, of dirtyPages that are spread over memory. From one to the other 384 bytes
+// of each page change, in eight places.
+func falseStream() (first []byte, checkpoints [2][]byte) {
 	u32 := func(b []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(b, v) }
 	u64 := func(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
 	const name = "\x04ram0"
@@ -94,14 +100,25 @@ func falseStream() (first, checkpoint []byte) {
 	first = u64(u32(u32(first, 0), 4), guestPages*replica.PageSize|4)
 	first = u64(append(first, name...), guestPages*replica.PageSize)
 	first = append(append(first, end...), 4)
-	checkpoint = []byte{3, 0, 0, 0, 2}
-	for i := range uint64(dirtyPages) {
-		checkpoint = append(u64(checkpoint, i*37%guestPages*replica.PageSize|8), name...)
-		checkpoint = append(checkpoint, bytes.Repeat([]byte{byte(i)}, replica.PageSize)...)
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range checkpoints {
+		checkpoint := []byte{3, 0, 0, 0, 2}
+		for i := range uint64(dirtyPages) {
+			checkpoint = append(u64(checkpoint, i*37%guestPages*replica.PageSize|8), name...)
+			page := bytes.Repeat([]byte{byte(i)}, replica.PageSize)
+			for range 8 * n {
+				at := random.IntN(replica.PageSize - 48)
+				for k := range 48 {
+					page[at+k] = byte(random.Uint32())
+				}
+			}
+			checkpoint = append(checkpoint, page...)
+		}
+		checkpoint = append(append(checkpoint, end...), 0)
+		checkpoint = u64(colo.AppendMessage(checkpoint, colo.VMStateSize), deviceBytes)
+		checkpoints[n] = append(checkpoint, make([]byte, deviceBytes)...)
 	}
-	checkpoint = append(append(checkpoint, end...), 0)
-	checkpoint = u64(colo.AppendMessage(checkpoint, colo.VMStateSize), deviceBytes)
-	return first, append(checkpoint, make([]byte, deviceBytes)...)
+	return first, checkpoints
 }
 
 // copying takes checkpoints out of a false QEMU's stream.
@@ -154,11 +171,11 @@ func linkOptions() link.Options {
 // TestShippingAllocatesNothing sends epochs, and takes them.
 func TestShippingAllocatesNothing(t *testing.T) {
 	l := link.New(&echo{}, linkOptions())
-	first, checkpoint := falseStream()
+	first, checkpoints := falseStream()
 	c, p, s := newCopying(t, first), primaryOf(l), standbyOf(t, l)
-	source, taken := bytes.NewReader(checkpoint), c.taken()
+	source, taken := bytes.NewReader(nil), c.taken()
 	ship := func() {
-		source.Reset(checkpoint)
+		source.Reset(checkpoints[c.number%2])
 		c.reader.Reset(source)
 		if err := c.read(); err != nil {
 			t.Fatal(err)
@@ -333,16 +350,18 @@ type falseSource struct {
 	spent chan time.Duration
 }
 
-func newSource(w *os.File, checkpoint []byte) *falseSource {
+func newSource(w *os.File, checkpoints [2][]byte) *falseSource {
 	s := &falseSource{make(chan struct{}), make(chan time.Duration, 1)}
 	go func() {
 		runtime.LockOSThread()
 		defer close(s.spent)
+		turn := 0
 		for range s.asked {
 			before := cpu(unix.RUSAGE_THREAD)
-			if _, err := w.Write(checkpoint); err != nil {
+			if _, err := w.Write(checkpoints[turn%2]); err != nil {
 				return
 			}
+			turn++
 			s.spent <- cpu(unix.RUSAGE_THREAD) - before
 		}
 	}()
@@ -355,19 +374,21 @@ func newSource(w *os.File, checkpoint []byte) *falseSource {
 // spread over the turns. The false QEMU's own time is not counted.
 func BenchmarkCheckpoint(b *testing.B) {
 	for _, c := range []struct {
-		name   string
-		secure bool
-	}{{"plain", false}, {"TLS", true}} {
-		b.Run(c.name, func(b *testing.B) { benchmarkCheckpoint(b, c.secure) })
+		name     string
+		secure   bool
+		protocol uint16
+	}{{"pages", false, 2}, {"packed", false, protocolPacked}, {"pages-TLS", true, 2}, {"packed-TLS", true, protocolPacked}} {
+		b.Run(c.name, func(b *testing.B) { benchmarkCheckpoint(b, c.secure, c.protocol) })
 	}
 }
 
-func benchmarkCheckpoint(b *testing.B, secure bool) {
+func benchmarkCheckpoint(b *testing.B, secure bool, protocol uint16) {
 	near, far := connected(b, secure)
 	a, z := link.New(near, linkOptions()), link.New(far, linkOptions())
-	first, checkpoint := falseStream()
+	first, checkpoints := falseStream()
 	w, r := pairOfSockets(b)
-	c, p, s, source := newCopying(b, first), primaryOf(a), standbyOf(b, z), newSource(w, checkpoint)
+	c, p, s, source := newCopying(b, first), primaryOf(a), standbyOf(b, z), newSource(w, checkpoints)
+	p.protocol = protocol
 	c.reader.Reset(r)
 	applied := make(chan error, 1)
 	go func() {
