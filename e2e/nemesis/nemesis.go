@@ -1,11 +1,13 @@
 package nemesis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,6 +171,7 @@ func (n *nemesis) round(ctx context.Context, number int) error {
 }
 
 func (n *nemesis) find(r Round, format string, args ...any) {
+	n.report.Events = n.story()
 	n.report.Findings = append(n.report.Findings, fmt.Sprintf("round %d (on host %s, %s): ", r.Number, r.Primary, r.What)+fmt.Sprintf(format, args...))
 	fmt.Fprintln(n.o.Progress, n.report.Findings[len(n.report.Findings)-1])
 }
@@ -194,6 +197,25 @@ func (n *nemesis) protected(ctx context.Context) (primary, standby *lab.Host, er
 
 func (n *nemesis) roles(ctx context.Context) string {
 	return fmt.Sprintf("host a is %q, host b is %q", n.role(ctx, n.A), n.role(ctx, n.B))
+}
+
+// storyLength is how many of a host's events a finding tells.
+const storyLength = 60
+
+// story is what the daemons told last, checkpoints left out, in order.
+func (n *nemesis) story() []string {
+	var all []lab.Event
+	for _, h := range n.Hosts {
+		events := slices.DeleteFunc(slices.Clone(h.Events()), func(e lab.Event) bool { return e.Checkpoint != nil })
+		all = append(all, events[max(0, len(events)-storyLength):]...)
+	}
+	slices.SortStableFunc(all, func(a, b lab.Event) int { return cmp.Compare(a.TimeUnixNanos, b.TimeUnixNanos) })
+	var lines []string
+	for _, e := range all {
+		lines = append(lines, fmt.Sprintf("%s host %s, %s, generation %d: %s: %s", time.Unix(0, e.TimeUnixNanos).UTC().Format("15:04:05.000"),
+			e.Host, e.Role, e.Generation, e.Kind, e.Message))
+	}
+	return lines
 }
 
 // states is all that the hosts tell of the machine.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
@@ -35,7 +36,7 @@ func TestNemesis(t *testing.T) {
 			t.Logf("%d packets sent, %d lost, %d duplicated, %d reordered", r.Sent, r.Lost, r.Duplicated, r.Reordered)
 			// The findings last: a long log is often cut at its beginning.
 			if len(r.Findings) > 0 {
-				t.Log(r.Logs)
+				t.Logf("%s\n%s", r.Logs, strings.Join(r.Events, "\n"))
 			}
 			for _, f := range r.Findings {
 				t.Error(f)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
@@ -17,8 +18,9 @@ type Report struct {
 	Rounds  []Round
 	// Findings are promises that did not hold. There should be none.
 	Findings []string
-	// Logs of all daemons, if there are findings.
-	Logs string
+	// Events of the daemons before the last finding, and all daemons' logs.
+	Events []string
+	Logs   string
 	// Sent, Lost and so on count packets of all rounds. What is lost while a
 	// host is dead, or nobody may speak, is not a finding.
 	Sent, Lost, Duplicated, Reordered uint64
@@ -52,6 +54,9 @@ func (r *Report) WriteText(w io.Writer) {
 		r.Sent, r.Lost, r.Duplicated, r.Reordered, r.Missed)
 	if len(r.Rounds) > 0 {
 		r.writeRounds(w)
+	}
+	if len(r.Events) > 0 {
+		fmt.Fprintf(w, "\n```\n%s\n```\n", strings.Join(r.Events, "\n"))
 	}
 	if r.Logs != "" {
 		fmt.Fprintf(w, "\n```\n%s\n```\n", r.Logs)
