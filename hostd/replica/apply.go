@@ -66,7 +66,7 @@ func (r *Replica) Apply() error {
 	}
 	r.applied = r.staged.number
 	r.last, r.staged = r.staged, r.last
-	r.staged.reset()
+	r.staged.reuse(&r.last)
 	return nil
 }
 
@@ -158,6 +158,16 @@ func (r *Replica) write(pages wire.Pages) {
 			copy(at, p.Data)
 		}
 	}
+}
+
+// reuse the memory of pages that have been applied for the next epoch's.
+func (e *epoch) reuse(applied *epoch) {
+	e.batches, applied.batches = applied.batches, pile{}
+	e.packed, applied.packed = applied.packed, opened{}
+	e.batches.shrink()
+	e.packed.shrink()
+	e.output.shrink()
+	e.reset()
 }
 
 func (e *epoch) reset() {

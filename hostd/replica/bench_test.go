@@ -18,7 +18,7 @@ type shipment struct {
 	output  []byte
 }
 
-const batchPages = 256
+const batchPages = 64
 
 // shipmentOf pages, one in eight of them zero, spread over RAM.
 func shipmentOf(pages, ram int) *shipment {

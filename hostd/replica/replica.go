@@ -64,7 +64,8 @@ type epoch struct {
 	frames      uint32
 }
 
-// pile is a list of byte slices whose memory is used again.
+// pile is a list of byte slices whose memory is used again, and shrinks bit by bit
+// to what is needed.
 type pile struct {
 	slices [][]byte
 	used   int
@@ -83,6 +84,15 @@ func (p *pile) add(b []byte) {
 }
 
 func (p *pile) reset() { p.used = 0 }
+
+// shrink lets one slice go if more than half were of no use, so that one large
+// epoch does not hold its memory for ever.
+func (p *pile) shrink() {
+	if last := len(p.slices) - 1; last > 2*p.used {
+		p.slices[last] = nil
+		p.slices = p.slices[:last]
+	}
+}
 
 // opened is a list of packed batches whose memory is used again. They are kept
 // as they are applied: compressed ones would have to be opened twice, to be
@@ -105,6 +115,13 @@ func (o *opened) next() *wire.Packed {
 func (o *opened) add() { o.used++ }
 
 func (o *opened) reset() { o.used = 0 }
+
+func (o *opened) shrink() {
+	if last := len(o.batches) - 1; last > 2*o.used {
+		o.batches[last] = nil
+		o.batches = o.batches[:last]
+	}
+}
 
 type state int
 

@@ -211,3 +211,30 @@ func TestApplyAllocatesNothing(t *testing.T) {
 		t.Fatalf("%v allocations per epoch, want 0", n)
 	}
 }
+
+// TestMemoryOfALargeEpoch is let go when small ones follow, and is there once: the
+// pages of an applied epoch are of no more use.
+func TestMemoryOfALargeEpoch(t *testing.T) {
+	f := newFixture(t)
+	f.blocks()
+	payload := pages(0, 0, 5)
+	commit := func(number uint64, batches int) {
+		f.must(f.Begin(number, wire.EpochBegin{Pages: uint64(batches)}))
+		for range batches {
+			f.must(f.Pages(payload))
+		}
+		f.must(f.End(number))
+		f.must(f.Apply())
+	}
+	const large, small = 20, 3
+	commit(1, large)
+	if n := len(f.staged.batches.slices) + len(f.last.batches.slices); n != large {
+		t.Fatalf("%d slices for %d batches", n, large)
+	}
+	for number := range uint64(large) {
+		commit(2+number, small)
+	}
+	if n := len(f.staged.batches.slices); n > 2*small+1 {
+		t.Errorf("%d slices for epochs of %d batches", n, small)
+	}
+}
