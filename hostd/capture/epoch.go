@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	pageSize   = 4096
-	batchPages = 256 // one MiB of pages: a frame on the wire
+	pageSize = 4096
+	// batchPages is a quarter MiB of pages, a frame on the wire: the standby takes
+	// one apart while the next is on its way.
+	batchPages = 64
 )
 
 // Page names one page of a batch. A zero page has no data.
@@ -47,7 +49,7 @@ func (b *Batch) zero(block int, offset uint64) {
 func (b *Batch) reset() { b.Pages, b.Data = b.Pages[:0], b.Data[:0] }
 
 // Epoch is what one checkpoint copied out of QEMU. Its memory is used again by
-// the next epoch that is copied into it.
+// the next epoch that is copied into it, and shrinks bit by bit to what these need.
 type Epoch struct {
 	Number uint64
 	Device []byte
@@ -78,12 +80,22 @@ func (e *Epoch) Bytes() uint64 {
 // Reset empties the epoch for the next one: its number, and how many pages it
 // may have at most.
 func (e *Epoch) Reset(number, most uint64) {
+	e.shrink()
 	for _, b := range e.Batches() {
 		b.reset()
 	}
 	e.Number, e.used, e.Pages, e.ZeroPages = number, 0, 0, 0
 	e.Device = e.Device[:0]
 	e.Times, e.most = Times{}, most
+}
+
+// shrink lets one batch go if more than half were of no use to the last epoch, so
+// that one large epoch does not hold its memory for ever.
+func (e *Epoch) shrink() {
+	if last := len(e.batches) - 1; last > 2*e.used {
+		e.batches[last] = nil
+		e.batches = e.batches[:last]
+	}
 }
 
 func (e *Epoch) batch() *Batch {
