@@ -57,6 +57,12 @@ type host struct {
 // "nowhere".
 func pairOfHosts(t *testing.T) (a, b *host) {
 	t.Helper()
+	return pairOfHostsWith(t, func(*config.Config) {})
+}
+
+// pairOfHostsWith changes their configuration first.
+func pairOfHostsWith(t *testing.T, configure func(*config.Config)) (a, b *host) {
+	t.Helper()
 	dir := t.TempDir()
 	addresses := [3]string{freeAddress(t), freeAddress(t), freeAddress(t)}
 	if err := os.Mkdir(filepath.Join(dir, "arbiter"), 0o700); err != nil {
@@ -65,9 +71,14 @@ func pairOfHosts(t *testing.T) (a, b *host) {
 	if err := pki.Init(filepath.Join(dir, "pki"), pki.InitOptions{Hosts: []string{"a", "b", "nowhere"}}); err != nil {
 		t.Fatal(err)
 	}
-	a = newHost(t, dir, "a", addresses[0], config.Peer{Name: "b", Address: addresses[1]}, config.Peer{Name: "nowhere", Address: addresses[2]})
-	b = newHost(t, dir, "b", addresses[1], config.Peer{Name: "a", Address: addresses[0]})
-	return a, b
+	configs := [2]config.Config{
+		configOf(t, dir, "a", addresses[0], config.Peer{Name: "b", Address: addresses[1]}, config.Peer{Name: "nowhere", Address: addresses[2]}),
+		configOf(t, dir, "b", addresses[1], config.Peer{Name: "a", Address: addresses[0]}),
+	}
+	for i := range configs {
+		configure(&configs[i])
+	}
+	return newHost(t, configs[0]), newHost(t, configs[1])
 }
 
 // identityOf a host whose files pairOfHosts has made.
@@ -121,9 +132,9 @@ func configOf(t *testing.T, dir, name, listen string, peers ...config.Peer) conf
 	return c
 }
 
-func newHost(t *testing.T, dir, name, listen string, peers ...config.Peer) *host {
+func newHost(t *testing.T, c config.Config) *host {
 	t.Helper()
-	h := &host{t: t, config: configOf(t, dir, name, listen, peers...), served: make(chan error, 1)}
+	h := &host{t: t, config: c, served: make(chan error, 1)}
 	store, err := arbiter.OpenDirectory(h.config.Arbiter.Directory)
 	if err != nil {
 		t.Fatal(err)
