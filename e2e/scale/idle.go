@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 )
 
 const idleMachines = 50
 
 // measureIdle tells what a protected machine costs between its checkpoints.
 func measureIdle(ctx context.Context, w *world, o options, to io.Writer) error {
-	if err := w.grow(ctx, idleMachines, small(dirty, time.Minute)); err != nil {
+	if err := w.grow(ctx, idleMachines, small(dirty, 0)); err != nil {
 		return err
 	}
 	if err := wait(ctx, settle); err != nil {

@@ -14,6 +14,7 @@ type load struct {
 	device int           // bytes of device state
 	epoch  time.Duration // from checkpoint to checkpoint
 	link   float64       // bytes per second; 0 for one that is never the limit
+	burst  float64       // bytes that a link which has rested carries at once
 	rtt    time.Duration
 	wire   float64 // bytes on the wire for each byte of pages and devices
 }
@@ -36,7 +37,7 @@ func (c costs) expect(l load) expected {
 	pages := float64(l.pages)
 	var link float64
 	if l.link > 0 {
-		link = l.bytes() / l.link
+		link = max(l.bytes()-l.burst, 0) / l.link
 	}
 	e := expected{
 		pause:     seconds(c.pause.y(pages)),

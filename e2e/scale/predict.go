@@ -29,12 +29,13 @@ type trial struct {
 // epoch on a link without limits, and foretell the others.
 func trials() []*trial {
 	const epoch = 250 * time.Millisecond
+	const shaped = 40 << 20 // the lab's links take 5 ms of their rate at once
 	var all []*trial
 	for _, pages := range []int{20, 200, 1000, 5000} {
 		all = append(all, &trial{load: load{pages: pages, device: deviceBytes, epoch: epoch}, fitted: pages == 20 || pages == 5000})
 	}
 	for _, pages := range []int{200, 1000} {
-		all = append(all, &trial{load: load{pages: pages, device: deviceBytes, epoch: epoch, link: 40 << 20}})
+		all = append(all, &trial{load: load{pages: pages, device: deviceBytes, epoch: epoch, link: shaped, burst: shaped / 200}})
 	}
 	return append(all, &trial{load: load{pages: 20, device: deviceBytes, epoch: epoch, rtt: 20 * time.Millisecond}})
 }

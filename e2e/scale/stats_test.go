@@ -75,6 +75,10 @@ func TestModel(t *testing.T) {
 	if e = c.expect(l); e.commit.Round(time.Microsecond) != 112*time.Millisecond || e.fits {
 		t.Errorf("on a link that is too narrow: %+v", e)
 	}
+	l.burst = 1001 * pageBytes
+	if e = c.expect(l); e.commit.Round(time.Microsecond) != 17*time.Millisecond || !e.fits {
+		t.Errorf("on a link that takes it at once: %+v", e)
+	}
 }
 
 func TestLearn(t *testing.T) {

@@ -44,7 +44,14 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 type kind struct {
 	guest    falseqemu.Guest
 	memory   string
-	interval time.Duration
+	interval time.Duration // 0: no checkpoint but the first
+}
+
+func (k kind) protection() lab.Protection {
+	if k.interval == 0 {
+		return lab.Protection{Checkpoint: "demand", MaxEpoch: "1m"} // nothing is ever sent
+	}
+	return lab.Protection{Checkpoint: "periodic", Interval: k.interval.String()}
 }
 
 const (
@@ -89,8 +96,7 @@ func (w *world) grow(ctx context.Context, n int, k kind) error {
 }
 
 func (w *world) add(ctx context.Context, name string, k kind) error {
-	m := lab.Machine{Name: name, Memory: k.memory, CPUs: 1, Kernel: "/none", Append: k.guest.String(),
-		Protection: lab.Protection{Checkpoint: "periodic", Interval: k.interval.String()}}
+	m := lab.Machine{Name: name, Memory: k.memory, CPUs: 1, Kernel: "/none", Append: k.guest.String(), Protection: k.protection()}
 	if _, err := w.a.StartMachine(ctx, m); err != nil {
 		return err
 	}
