@@ -42,7 +42,7 @@ func TestHostStartsAndDies(t *testing.T) {
 	if _, err := h.QEMU("na"); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("QEMU of no machine: %v", err)
 	}
-	if u, err := h.Usage(); err != nil || u.Descriptors < 4 || u.Threads < 1 || u.RSS < 1<<20 {
+	if u, err := h.Usage(); err != nil || u.CPU <= 0 || u.Descriptors < 4 || u.Threads < 1 || u.RSS < 1<<20 {
 		t.Errorf("usage %+v, %v", u, err)
 	}
 	before := time.Now()

@@ -231,6 +231,24 @@ func TestLinkRate(t *testing.T) {
 	}
 }
 
+func TestCarried(t *testing.T) {
+	l := newLab(t, Options{})
+	a, b := l.Hosts[0], l.Hosts[1]
+	carried := func(h *Host) uint64 {
+		bytes, err := h.Link.Carried()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	const amount = 1 << 20
+	from, back := carried(a), carried(b)
+	transfer(t, a, b, amount)
+	if sent, answered := carried(a)-from, carried(b)-back; sent < amount || answered == 0 || answered > amount/2 {
+		t.Errorf("%d bytes for %d, and %d back", sent, amount, answered)
+	}
+}
+
 func TestObserver(t *testing.T) {
 	l := newLab(t, Options{})
 	guest, err := ParseMAC(NATInsideMAC)
