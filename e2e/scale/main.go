@@ -37,7 +37,7 @@ func main() {
 	flag.StringVar(&o.build, "build", "build", "the project's build directory")
 	flag.StringVar(&o.hostd, "hostd", "", "the daemon to measure (default: that of the build directory)")
 	flag.StringVar(&o.report, "report", "build/scale/scale.md", "where the tables go")
-	flag.DurationVar(&o.window, "window", 4*time.Second, "how long to look at one number of machines")
+	flag.DurationVar(&o.window, "window", 3*time.Second, "how long to look at one number of machines")
 	flag.Func("machines", "numbers of machines, ascending (default 1,10,50,100,200)", o.setMachines)
 	flag.Func("only", "parts to measure, of "+strings.Join(names(), ", ")+" (default all)", func(s string) error {
 		o.only = strings.Split(s, ",")

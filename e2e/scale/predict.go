@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/falseqemu"
@@ -107,21 +108,22 @@ func (w *world) rest(ctx context.Context) error {
 	return w.shrink(ctx)
 }
 
-// learn costs from the trials that are for it, and gives all trials the wire's
-// ratio of the largest epoch among those.
+// learn costs from the trials that are for it, and gives all trials the median of
+// the wire's ratios: an epoch that is half sent when looked at spoils one.
 func learn(all []*trial) (c costs) {
 	var pages, pauses, commits []float64
-	wire := 1.0
+	var wires []float64
 	for _, t := range all {
+		wires = append(wires, t.wire)
 		if t.fitted {
 			pages = append(pages, float64(t.pages))
 			pauses = append(pauses, t.measured.pause.Seconds())
 			commits = append(commits, t.measured.commit.Seconds())
-			wire = t.wire
 		}
 	}
+	slices.Sort(wires)
 	for _, t := range all {
-		t.wire = wire
+		t.wire = wires[len(wires)/2]
 	}
 	return costs{pause: fit(pages, pauses), commit: fit(pages, commits)}
 }
@@ -133,5 +135,5 @@ func off(foretold, measured float64) string {
 	if measured == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%+.0f%%", math.Round((foretold-measured)/measured*100))
+	return fmt.Sprintf("%+d%%", int(math.Round((foretold-measured)/measured*100)))
 }

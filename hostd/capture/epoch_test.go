@@ -7,7 +7,7 @@ import "testing"
 func TestMemoryOfALargeEpoch(t *testing.T) {
 	e := new(Epoch)
 	take := func(batches int) {
-		e.reset(1, 1<<20)
+		e.Reset(1, 1<<20)
 		for range batches * batchPages {
 			if _, err := e.Page(0, 0); err != nil {
 				t.Fatal(err)
