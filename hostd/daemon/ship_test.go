@@ -7,7 +7,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// TestWhatIsShipped counts the bytes of a guest that writes the same to the same
+// TestWhatIsShipped counts the bytes of a guest that changes one word of the same
 // page in each epoch.
 func TestWhatIsShipped(t *testing.T) {
 	const (
@@ -15,7 +15,8 @@ func TestWhatIsShipped(t *testing.T) {
 		dirty  = replica.PageSize + device
 		frames = 2*32 + 13 // headers, and the head of a packed batch
 		whole  = frames + 8 + dirty
-		kept   = frames + device
+		change = 8 + 2 + 8 // descriptor, head of a run, a word
+		kept   = frames + device + change
 	)
 	t.Run("changes", func(t *testing.T) {
 		a, _ := pairOfHosts(t)

@@ -75,9 +75,14 @@ func writer(conn net.Conn) (*bufio.Writer, *replica.Writer) {
 	return b, replica.NewWriter(b)
 }
 
+// stuckAfter is for how many limits a peer that makes itself heard may take
+// nothing.
+const stuckAfter = 5
+
 // write one frame with the send lock held.
 func (l *Link) write(h replica.Header, parts ...[]byte) error {
 	l.send.spoke = true
+	_ = l.conn.SetWriteDeadline(time.Now().Add(stuckAfter * l.o.Limit)) // a link that has ended says so below
 	err := l.send.w.Write(h, parts...)
 	if err == nil && l.send.buffer != nil {
 		err = l.send.buffer.Flush()
@@ -104,7 +109,9 @@ func (h listener) Read(b []byte) (int, error) {
 func (l *Link) Peer() string { return l.conn.RemoteAddr().String() }
 
 // Send writes one frame. It blocks while the peer does not read: that is the
-// back-pressure. It may be called concurrently; a failed send ends the link.
+// back-pressure. A peer that does not take the frame in five times the limit has
+// lost the link, whatever it says meanwhile. It may be called concurrently; a
+// failed send ends the link.
 func (l *Link) Send(h replica.Header, parts ...[]byte) error {
 	l.send.Lock()
 	defer l.send.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -182,5 +183,22 @@ func TestFramesSpeakForHeartbeats(t *testing.T) {
 	}
 	if h, _, err := b.r.Next(); err == nil {
 		t.Errorf("one more: %v", h.Type)
+	}
+}
+
+// TestAPeerThatTakesNothing has lost the link, though it makes itself heard.
+func TestAPeerThatTakesNothing(t *testing.T) {
+	o := options()
+	o.Limit = 20 * time.Millisecond
+	a, _ := ends(t, o, options())
+	payload := make([]byte, replica.MaxPayload)
+	for {
+		err := a.Send(replica.Header{Type: replica.TypeDevice}, payload)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
