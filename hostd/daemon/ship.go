@@ -41,9 +41,13 @@ func (p *protection) sendPacked(b *capture.Batch, epoch uint64) error {
 		}
 		data = data[replica.PageSize:]
 	}
-	parts := p.compressed(p.packer.Batch())
+	return p.sendPayload(replica.TypePacked, epoch, p.packer.Batch())
+}
+
+func (p *protection) sendPayload(t replica.Type, epoch uint64, b *replica.PackedBatch) error {
+	parts := p.compressed(b)
 	started := time.Now()
-	if err := p.count(p.header(replica.TypePacked, epoch), parts...); err != nil {
+	if err := p.count(p.header(t, epoch), parts...); err != nil {
 		return err
 	}
 	p.rates = p.rates.Sent(length(parts), time.Since(started))
@@ -99,7 +103,13 @@ func (p *protection) sendBatch(b *capture.Batch, epoch uint64) error {
 	return p.count(p.header(replica.TypePages, epoch), p.pages.Parts()...)
 }
 
+// sendDevice ships the device state, as what has changed in it where pages are.
 func (p *protection) sendDevice(e *capture.Epoch) error {
+	if p.protocol >= protocolPacked && p.g.d.config.Limits.DeltaCache > 0 {
+		return p.packer.Device(e.Device, func(b *replica.PackedBatch) error {
+			return p.sendPayload(replica.TypePackedDevice, e.Number, b)
+		})
+	}
 	for rest := e.Device; len(rest) > 0; {
 		n := min(len(rest), replica.MaxPayload)
 		if err := p.count(p.header(replica.TypeDevice, e.Number), rest[:n]); err != nil {

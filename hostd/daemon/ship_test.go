@@ -13,14 +13,17 @@ func TestWhatIsShipped(t *testing.T) {
 	const (
 		device = 64
 		dirty  = replica.PageSize + device
-		frames = 2*32 + 13 // headers, and the head of a packed batch
-		whole  = frames + 8 + dirty
-		change = 8 + 2 + 8 // descriptor, head of a run, a word
-		kept   = frames + device + change
+		header = 32
+		head   = 13 // of a packed batch
+		page   = 8  // its descriptor
+		whole  = header + head + page + replica.PageSize + header + device
+		change = 8 + 2 + 8 // a page's descriptor, head of a run, a word
+		kept   = 2*(header+head) + change
+		first  = kept + 2*page + dirty
 	)
 	t.Run("changes", func(t *testing.T) {
 		a, _ := pairOfHosts(t)
-		a.ships(dirty, kept, whole)
+		a.ships(dirty, kept, first)
 	})
 	t.Run("pages", func(t *testing.T) {
 		a, _ := pairOfHosts(t)

@@ -117,6 +117,8 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 		return false, s.beginEpoch(h, payload)
 	case replica.TypeDevice:
 		return false, s.replica.Device(payload)
+	case replica.TypePackedDevice:
+		return false, s.replica.PackedDevice(payload)
 	case replica.TypeOutput:
 		return false, s.replica.Output(payload)
 	case replica.TypeEpochEnd:

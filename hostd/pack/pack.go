@@ -12,6 +12,7 @@ package pack
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
@@ -19,9 +20,15 @@ import (
 // Packer packs the epochs for one standby. It allocates nothing once it has
 // packed some. It is not safe for concurrent use.
 type Packer struct {
-	cache cache
-	batch replica.PackedBatch
+	cache  cache
+	batch  replica.PackedBatch
+	device []byte // of the last epoch, filled with zeros to whole pages
+	tail   [replica.PageSize]byte
 }
+
+// deviceBatch is how many bytes of device state one batch stands for, so that its
+// worst still has room.
+const deviceBatch = 1 << 20
 
 // New remembers pages in memory, which it owns from now on and whose size bounds
 // how many; without any, all pages are sent as they are.
@@ -60,6 +67,43 @@ func (p *Packer) Zero(block int, offset uint64) error {
 	}
 	clear(base)
 	return p.batch.Zero(block, offset)
+}
+
+// Device packs an epoch's device state against the one before, and has each batch
+// sent. What was packed before must have been sent. After an error the Packer is of
+// no use for this standby.
+func (p *Packer) Device(state []byte, send func(*replica.PackedBatch) error) error {
+	p.fitDevice((len(state) + replica.PageSize - 1) / replica.PageSize * replica.PageSize)
+	for from := 0; from < len(p.device); from += deviceBatch {
+		p.batch.Reset()
+		for at := from; at < min(from+deviceBatch, len(p.device)); at += replica.PageSize {
+			base := p.device[at : at+replica.PageSize]
+			if err := p.batch.Change(0, uint64(at), base, p.filled(state[at:])); err != nil {
+				return err
+			}
+		}
+		if err := send(&p.batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fitDevice cuts what is known of the device state, or adds zeros, as the standby
+// does.
+func (p *Packer) fitDevice(size int) {
+	known := min(len(p.device), size)
+	p.device = slices.Grow(p.device[:known], size-known)[:size]
+	clear(p.device[known:])
+}
+
+// filled is the first page of b, with zeros at its end if b is shorter.
+func (p *Packer) filled(b []byte) []byte {
+	if len(b) >= replica.PageSize {
+		return b[:replica.PageSize]
+	}
+	clear(p.tail[copy(p.tail[:], b):])
+	return p.tail[:]
 }
 
 // zeros is a constant in all but name.

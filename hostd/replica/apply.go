@@ -36,8 +36,7 @@ func (r *Replica) End(number uint64) error {
 	switch {
 	case e.state != open || e.number != number:
 		return fmt.Errorf("%w: end of epoch %d", ErrOrder, number)
-	case e.pages != e.begin.Pages, e.zero != e.begin.ZeroPages,
-		len(e.device) != int(e.begin.Device), e.frames != e.begin.Output:
+	case e.pages != e.begin.Pages, e.zero != e.begin.ZeroPages, !e.deviceEnds(), e.frames != e.begin.Output:
 		return fmt.Errorf("%w: epoch %d is not what its beginning announced", ErrOrder, number)
 	}
 	e.state = whole

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/pack"
 	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -159,4 +160,112 @@ func TestPackedEpochsAllocateNothing(t *testing.T) {
 	if allocs := testing.AllocsPerRun(20, commit); allocs > 1 {
 		t.Errorf("%v allocations for an epoch", allocs)
 	}
+}
+
+// sendDevice sends an epoch of nothing but device state, and gives the bytes that
+// took.
+func (f *fixture) sendDevice(p *pack.Packer, number uint64, state []byte) (sent int) {
+	f.t.Helper()
+	f.must(f.Begin(number, wire.EpochBegin{Device: uint32(len(state))}))
+	f.must(p.Device(state, func(b *wire.PackedBatch) error {
+		payload := slices.Concat(b.Compressed()...)
+		sent += len(payload)
+		return f.PackedDevice(payload)
+	}))
+	f.must(f.End(number))
+	f.must(f.Apply())
+	return sent
+}
+
+// TestPackedDeviceState grows and shrinks, and changes in few places.
+func TestPackedDeviceState(t *testing.T) {
+	f := newFixture(t)
+	f.o.Device = 4 << 20
+	f.blocks()
+	p, number := pack.New(nil), uint64(0)
+	for _, size := range []int{100, 5000, 8192, 8193, 3 << 20, 8000, 4096, 0, 10, 4097} {
+		state := bytes.Repeat([]byte{byte(size)}, size)
+		for range 2 {
+			number++
+			if size > 0 {
+				state[size/2] = byte(number)
+			}
+			sent := f.sendDevice(p, number, state)
+			if !bytes.Equal(f.last.device, state) {
+				t.Fatalf("epoch %d: another device state of %d bytes came out", number, size)
+			}
+			if number%2 == 0 && sent > 100 {
+				t.Errorf("%d bytes for a change of one in %d", sent, size)
+			}
+		}
+	}
+}
+
+func TestPackedDeviceErrors(t *testing.T) {
+	pages := func(offsets ...uint64) []byte {
+		return packed(func(b *wire.PackedBatch) error {
+			for _, offset := range offsets {
+				if err := b.Page(int(offset%pageSize), offset-offset%pageSize, page(1)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for _, c := range []struct {
+		name string
+		do   func(f *fixture) error
+		want error
+	}{
+		{"outside of it", func(f *fixture) error { return f.PackedDevice(pages(pageSize)) }, ErrBound},
+		{"of a block", func(f *fixture) error { return f.PackedDevice(pages(1)) }, ErrBound},
+		{"more than announced", func(f *fixture) error { return f.PackedDevice(pages(0, 0)) }, ErrBound},
+		{"less than announced", func(f *fixture) error { return f.End(2) }, ErrOrder},
+		{"broken", func(f *fixture) error { return f.PackedDevice(pages(0)[1:]) }, wire.ErrMalformed},
+		{"in two forms", func(f *fixture) error { f.must(f.Device([]byte{1})); return f.PackedDevice(pages(0)) }, ErrOrder},
+		{"in two forms, the other way", func(f *fixture) error { f.must(f.PackedDevice(pages(0))); return f.Device([]byte{1}) }, ErrOrder},
+		{"without an epoch", func(f *fixture) error { f.Drop(); return f.PackedDevice(pages(0)) }, ErrOrder},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.blocks()
+			f.commit(1, 7)
+			f.must(f.Begin(2, wire.EpochBegin{Device: 100}))
+			if err := c.do(f); !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if len(f.last.device) != 1 || f.last.device[0] != 7 {
+				t.Fatal("the committed device state was touched")
+			}
+		})
+	}
+}
+
+func TestPackedDeviceAllocatesNothing(t *testing.T) {
+	f := newFixture(t)
+	f.o.Device = 1 << 20
+	f.blocks()
+	p, state, number := pack.New(nil), make([]byte, 150_000), uint64(0)
+	epoch := func() {
+		number++
+		state[number%150_000]++
+		f.must(f.Begin(number, wire.EpochBegin{Device: uint32(len(state))}))
+		f.must(p.Device(state, f.receiveDevice))
+		f.must(f.End(number))
+		f.must(f.Apply())
+	}
+	epoch()
+	epoch()
+	if n := testing.AllocsPerRun(50, epoch); n != 0 {
+		t.Errorf("%v allocations for an epoch", n)
+	}
+}
+
+// receiveDevice takes a batch as the wire brings it.
+func (f *fixture) receiveDevice(b *wire.PackedBatch) error {
+	f.payload = f.payload[:0]
+	for _, part := range b.Compressed() {
+		f.payload = append(f.payload, part...)
+	}
+	return f.PackedDevice(f.payload)
 }

@@ -6,6 +6,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -39,8 +40,9 @@ type Replica struct {
 	machine string
 	section colo.Section
 	blocks  []block
-	staged  epoch // being received, or received and not yet applied
-	last    epoch // device state and output of the last applied epoch
+	staged  epoch       // being received, or received and not yet applied
+	last    epoch       // device state and output of the last applied epoch
+	device  wire.Packed // the batch of device state that came last
 	applied uint64
 }
 
@@ -59,7 +61,8 @@ type epoch struct {
 	batches     pile // payloads of Pages frames, or
 	packed      opened
 	device      []byte
-	output      pile // payloads of Output frames
+	deviceParts uint64 // pages of device state that came packed
+	output      pile   // payloads of Output frames
 	outputBytes uint64
 	frames      uint32
 }
@@ -269,4 +272,51 @@ func (r *Replica) Device(payload []byte) error {
 	}
 	r.staged.device = append(r.staged.device, payload...)
 	return nil
+}
+
+// PackedDevice adds a packed batch of the device state, which changes that of the
+// last epoch. Nothing of the payload is kept.
+func (r *Replica) PackedDevice(payload []byte) error {
+	e := &r.staged
+	if e.state != open || e.deviceParts == 0 && len(e.device) > 0 {
+		return fmt.Errorf("%w: packed device state", ErrOrder)
+	}
+	if err := r.device.Open(payload); err != nil {
+		return err
+	}
+	if e.deviceParts == 0 {
+		e.deviceFrom(r.last.device)
+	}
+	changes := r.device.Changes()
+	for c, ok := changes.Next(); ok; c, ok = changes.Next() {
+		if c.Block != 0 || c.Offset >= uint64(len(e.device)) {
+			return fmt.Errorf("%w: page at %#x of the device state", ErrBound, c.Offset)
+		}
+		c.Apply(e.device[c.Offset : c.Offset+pageSize])
+	}
+	if e.deviceParts += r.device.Pages; e.deviceParts > uint64(len(e.device)/pageSize) {
+		return fmt.Errorf("%w: more device state than the epoch announced", ErrBound)
+	}
+	return nil
+}
+
+// deviceFrom makes the device state that of the epoch before, cut or filled with
+// zeros to the whole pages that its own takes.
+func (e *epoch) deviceFrom(last []byte) {
+	size := (int(e.begin.Device) + pageSize - 1) / pageSize * pageSize
+	known := min(len(last), size)
+	e.device = slices.Grow(append(e.device[:0], last[:known]...), size-known)[:size]
+	clear(e.device[known:])
+}
+
+// deviceEnds says whether all of the device state is there, and cuts the zeros off
+// that filled the last page.
+func (e *epoch) deviceEnds() bool {
+	if e.deviceParts > 0 {
+		if e.deviceParts != uint64(len(e.device)/pageSize) {
+			return false
+		}
+		e.device = e.device[:e.begin.Device]
+	}
+	return len(e.device) == int(e.begin.Device)
 }

@@ -14,7 +14,8 @@ const ramPages = 64
 
 type fixture struct {
 	*Replica
-	t *testing.T
+	t       *testing.T
+	payload []byte
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -28,7 +29,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	return &fixture{r, t}
+	return &fixture{Replica: r, t: t}
 }
 
 func (f *fixture) must(err error) {

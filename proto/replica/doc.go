@@ -15,7 +15,9 @@
 // An epoch is a sequence of frames of one number: [TypeEpochBegin], any number
 // of [TypePages] or [TypePacked], of [TypeDevice] and [TypeOutput], and
 // [TypeEpochEnd], whose totals must be those of the beginning. Pages that a
-// packed batch leaves out, because the standby has them, count as well. The
+// packed batch leaves out, because the standby has them, count as well. Where
+// the device state is packed, [TypePackedDevice] brings it in pages, of block 0 and
+// the last one filled with zeros, as changes to that of the epoch before. The
 // standby answers with [TypeAck] when it holds all of it.
 //
 // A payload is a struct with an Append method and a Decode function. Strings
@@ -29,8 +31,8 @@
 //
 // The header's version is that of the framing. What two hosts say within it is
 // the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
-// [TypeInputLog], [TypeInputStored] and [TypeInputCut]; 3 adds [TypePacked]. A
-// pair speaks the newest that both sides know.
+// [TypeInputLog], [TypeInputStored] and [TypeInputCut]; 3 adds [TypePacked]
+// and [TypePackedDevice]. A pair speaks the newest that both sides know.
 //
 // Nothing here does policy or starts a goroutine.
 package replica

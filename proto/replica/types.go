@@ -34,6 +34,7 @@ const (
 	TypeInputStored                    // S: InputStored; since protocol 2
 	TypeInputCut                       // P: InputCut; since protocol 2
 	TypePacked                         // P: PackedBatch; since protocol 3
+	TypePackedDevice                   // P: PackedBatch of the device state; since protocol 3
 	typeEnd
 )
 
@@ -74,6 +75,7 @@ var types = [typeEnd]struct {
 	TypeInputStored:    {"input-stored", 8},
 	TypeInputCut:       {"input-cut", large},
 	TypePacked:         {"packed", MaxPayload},
+	TypePackedDevice:   {"packed-device", MaxPayload},
 }
 
 // String names the type.
