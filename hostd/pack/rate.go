@@ -16,6 +16,11 @@ const (
 	// again is how many batches are sent as they are before one is compressed to
 	// learn what that costs now.
 	again = 64
+
+	// What the standby spends on opening a batch, as a part of compressing it, and
+	// on receiving bytes, as a part of sending them.
+	opening   = 0.4
+	receiving = 1
 )
 
 // Sent learns that sending so many bytes took so long: the sender's own work, and
@@ -40,12 +45,12 @@ func (r Rates) Withheld() Rates {
 	return r
 }
 
-// Worth says whether the next batch is to be compressed: where that takes less
-// time than sending what it saves, where nothing is known, and now and then to
-// learn.
+// Worth says whether the next batch is to be compressed: where that takes both
+// hosts less time than the bytes that it saves, where nothing is known, and now and
+// then to learn.
 func (r Rates) Worth() bool {
 	if r.sent == 0 || r.compressing == 0 || r.withheld >= again {
 		return true
 	}
-	return r.compressing <= r.saved*r.sending/r.sent
+	return (1+opening)*r.compressing <= (1+receiving)*r.saved*r.sending/r.sent
 }
