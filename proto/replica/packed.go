@@ -107,9 +107,6 @@ func (b *PackedBatch) Change(block int, offset uint64, base, page []byte) error 
 // Len is how many pages the batch stands for.
 func (b *PackedBatch) Len() int { return int(b.pages) }
 
-// Size is the length of the data in bytes before it is compressed.
-func (b *PackedBatch) Size() int { return len(b.data) }
-
 // Parts is the payload, for [Writer.Write], with the data as it is. It is good
 // until the batch is touched again.
 func (b *PackedBatch) Parts() [][]byte { return b.payload(methodPlain, b.data) }
