@@ -121,6 +121,7 @@ func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, 
 		return err
 	}
 	defer release()
+	d.awaitEndOfStandby(s.Name)
 	if err := d.clearForStandby(s.Name); err != nil {
 		return err
 	}
@@ -137,6 +138,26 @@ func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, 
 		return err
 	}
 	return nil
+}
+
+// awaitEndOfStandby gives a standby of that machine time to learn that its pair has
+// ended: its primary knows first, and may ask for the next pair at once.
+func (d *Daemon) awaitEndOfStandby(name string) {
+	limit := time.NewTimer(2 * d.detectionLimit())
+	defer limit.Stop()
+	for old := d.find(name); old != nil; old = d.find(name) {
+		role, changed := old.board.role()
+		if role != string(pair.Standby) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit.C:
+			return
+		case <-d.ctx.Done():
+			return
+		}
+	}
 }
 
 // clearForStandby removes what an earlier pair left of the machine here. A
