@@ -10,7 +10,6 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // measureCell has one guest checkpointed by all three, in turns.
@@ -56,7 +55,7 @@ func (o options) pair(ctx context.Context, s *scene.Scene, c *cell) error {
 	if _, err := s.A.Protect(ctx, scene.Machine, s.B.Name); err != nil {
 		return err
 	}
-	if err := reached(ctx, s, warm); err != nil {
+	if err := reached(ctx, s, mark, warm); err != nil {
 		return err
 	}
 	begin, err := read(s.A, s.B)
@@ -64,7 +63,7 @@ func (o options) pair(ctx context.Context, s *scene.Scene, c *cell) error {
 		return err
 	}
 	first := s.A.EventMark()
-	if err := reached(ctx, s, warm+o.checkpoints); err != nil {
+	if err := reached(ctx, s, mark, warm+o.checkpoints); err != nil {
 		return err
 	}
 	end, err := read(s.A, s.B)
@@ -86,9 +85,11 @@ func (o options) pair(ctx context.Context, s *scene.Scene, c *cell) error {
 	return nil
 }
 
-func reached(ctx context.Context, s *scene.Scene, checkpoints int) error {
-	_, err := s.A.WaitMachine(ctx, scene.Machine, "checkpoints", func(m *control.Machine) bool {
-		return m.Epoch > uint64(checkpoints)
+// reached waits for a checkpoint by its event: asking for the status would cost the
+// daemon more than its checkpoints.
+func reached(ctx context.Context, s *scene.Scene, mark, checkpoints int) error {
+	_, err := s.A.WaitEvent(ctx, mark, func(e lab.Event) bool {
+		return e.Checkpoint != nil && e.Epoch > uint64(checkpoints)
 	})
 	return err
 }

@@ -59,9 +59,10 @@ func (c *cell) head() string {
 	return fmt.Sprintf("| %s | %s |", c.Memory, humanize.Comma(int64(c.Rate)))
 }
 
-func (c *cell) copied() float64 {
+// copied is the median of the pages that QEMU sent for a checkpoint.
+func copied(of [][]pause) float64 {
 	var r rounds
-	for _, round := range c.Pair {
+	for _, round := range of {
 		var v []float64
 		for _, p := range round {
 			v = append(v, float64(p.Pages))
@@ -74,9 +75,9 @@ func (c *cell) copied() float64 {
 // PauseRow compares the pauses.
 func (c *cell) PauseRow() string {
 	ours, floor, stock := over(c.Pair, stopped), over(c.Floor, stopped), over(c.Stock, stopped)
-	return fmt.Sprintf("%s %.0f | %.2f, %.2f | %.2f, %.2f | %.2f, %.2f, %.2f, %.2f | %v | %v | %v | %v |", c.head(), c.copied(),
+	return fmt.Sprintf("%s %.0f, %.0f | %.2f, %.2f | %.2f, %.2f | %.2f, %.2f, %.2f, %.2f | %v | %v | %v | %v | %v |", c.head(), copied(c.Pair), copied(c.Floor),
 		floor.at(0.5), floor.at(0.95), stock.at(0.5), stock.at(0.95), ours.at(0.5), ours.at(0.95), ours.at(0.99), ours.at(1),
-		ratio(ours, floor, 0.5), ratio(ours, floor, 0.95), ratio(ours, stock, 0.5), ratio(ours, stock, 0.95))
+		ratio(ours, floor, 0.5), ratio(ours, floor, 0.95), ratio(ours, stock, 0.5), ratio(ours, stock, 0.95), ratio(floor, stock, 0.5))
 }
 
 // ReplyRow compares the time from reply to RESUME.
