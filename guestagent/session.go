@@ -20,7 +20,7 @@ type session struct {
 	id         uint64 // of the session, drawn by the host
 	request    uint64 // the last one in the session
 	epoch      uint64
-	generation uint64    // of the last takeover in the session
+	generation uint64    // of the last takeover, whichever session told of it
 	revived    bool      // there was one in the session
 	due        time.Time // of the phase; zero: none
 	opens      time.Time // when a still point ends by itself
@@ -85,7 +85,7 @@ func (s *session) heard(now time.Time, h agent.Header, payload []byte, welcome a
 // its callbacks come before packets. If none comes the gate opens by itself.
 func (s *session) hello(h agent.Header, welcome agent.Welcome) []effect {
 	if h.Session != s.id {
-		s.id, s.request, s.generation, s.revived = h.Session, 0, 0, false
+		s.id, s.request = h.Session, 0
 	}
 	return []effect{reply(agent.TypeWelcome, welcome.Append(nil))}
 }

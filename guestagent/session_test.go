@@ -126,6 +126,16 @@ func TestSession(t *testing.T) {
 			1 resume 7 -> 
 			wait 500 -> open, say resumed by itself
 			2 quiesce 1 20 500 -> close`},
+		{"told of a takeover in two sessions", `
+			hello 1 -> say welcome
+			1 takeover 3 -> close, callbacks 3
+			hello 2 -> say welcome
+			2 takeover 3 -> 
+			revived 3 -> open, say resumed
+			2 takeover 3 -> open, say resumed
+			hello 3 -> say welcome
+			3 takeover 3 -> open, say resumed
+			3 takeover 4 -> close, callbacks 4`},
 		{"taken over in a still point, told twice", `
 			hello 1 -> say welcome
 			1 quiesce 7 20 500 -> close
