@@ -23,6 +23,7 @@ type Config struct {
 	Detection     Detection     `yaml:"detection"`
 	QEMU          QEMUConfig    `yaml:"qemu"`
 	Limits        Limits        `yaml:"limits,omitempty"`
+	Link          LinkConfig    `yaml:"link,omitempty"`
 	Log           LogConfig     `yaml:"log"`
 }
 
@@ -95,6 +96,12 @@ type Limits struct {
 	HeldInput   string `yaml:"held-input,omitempty"`
 	DeviceState string `yaml:"device-state,omitempty"`
 	InputLog    string `yaml:"input-log,omitempty"`
+	DeltaCache  string `yaml:"delta-cache,omitempty"`
+}
+
+// LinkConfig is the field link.
+type LinkConfig struct {
+	Compress string `yaml:"compress,omitempty"`
 }
 
 // LogConfig of the daemon.

@@ -33,6 +33,9 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 	for _, h := range l.Hosts {
 		h.Config.Detection = lab.Detection{Heartbeat: "50ms", Limit: "20s", QEMU: "60s"}
 		h.Config.Log.Level = "warn"
+		// A false guest changes one word of each page: shipped as deltas its pages
+		// would load neither daemons nor link as a guest's do.
+		h.Config.Limits.DeltaCache, h.Config.Link.Compress = "0", "off"
 	}
 	if err := l.Start(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
