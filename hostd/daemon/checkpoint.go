@@ -125,12 +125,14 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 
 // errTorn says that the guest's memory changed between the copies of device
 // state and memory. The epoch cannot be used; the machine is protected anew.
-var errTorn = errors.New("QEMU took data from the agent channel while the guest was stopped")
+var errTorn = errors.New("QEMU worked on the agent channel while the guest was stopped")
 
 func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
+	stopped := func() {}
 	if agent := p.g.agent; agent != nil {
 		still := agent.Still()
 		defer still.End()
+		stopped = still.Stopped
 		defer func() {
 			if err == nil && !still.Unbroken() {
 				err = errTorn
@@ -143,6 +145,7 @@ func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
 	if err := p.capture.Stop(t.epoch, number); err != nil {
 		return err
 	}
+	stopped()
 	t.output = p.g.gate.Cut(number)
 	t.frames, t.outBytes = t.output.Len(), t.output.Bytes()
 	p.reach(fault.Stopped, number)

@@ -40,16 +40,16 @@ func (g *guest) runStandby(ctx context.Context, s *standby) error {
 	g.d.faults(fault.TakingOver, s.replica.Applied())
 	g.gate.Hold()
 	g.gate.HoldInput()
-	events := g.qemu.Monitor().Events()
-	defer events.Close()
+	subscription := g.qemu.Monitor().Events()
+	defer subscription.Close()
 	if err := g.feed(ctx, s); err != nil {
 		return err
 	}
-	for {
+	for events := subscription.C(); ; {
 		select {
-		case e, ok := <-events.C():
+		case e, ok := <-events:
 			if !ok {
-				return errors.New("QEMU ended while it loaded the machine")
+				events = nil // QEMU has ended, and why is told in a moment
 			}
 			if e.Name == "RESUME" {
 				return nil

@@ -194,7 +194,7 @@ func (s *Session) beat() {
 
 // read obeys the guest's frames until the connection ends.
 func (s *Session) read(ctx context.Context, conn net.Conn) error {
-	r := agent.NewReader(&throttle{r: conn, done: ctx.Done(), log: s.log})
+	r := agent.NewReader(&throttle{r: newStillReader(conn, &s.reading), done: ctx.Done(), log: s.log})
 	for {
 		h, payload, err := r.Next()
 		if err != nil {

@@ -101,7 +101,8 @@ type Session struct {
 	// channel is held by whoever writes to the channel or dials it, and by a
 	// checkpoint, during which nobody may. It is taken before mu.
 	channel sync.Mutex
-	written bool // since the last checkpoint
+	written bool       // since the last checkpoint
+	reading sync.Mutex // likewise, by whoever reads; taken after channel
 
 	mu       sync.Mutex
 	conn     net.Conn // nil: not connected

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -47,5 +48,41 @@ func TestABrokenStillness(t *testing.T) {
 	g.next(t, agent.TypeHello)
 	if still.Unbroken() {
 		t.Error("not broken after the guest took it")
+	}
+}
+
+// TestNothingIsReadInAStillness: QEMU gives buffers back when there is room.
+func TestNothingIsReadInAStillness(t *testing.T) {
+	dial, guests := pair(t)
+	s, _ := host(t, Options{Dial: dial})
+	g := <-guests
+	session := welcome(t, s, g)
+	g.send(agent.TypePong, session, nil)
+	still := s.Still()
+	g.send(agent.TypeWelcome, session, agent.Welcome{Library: "new"}.Append(nil))
+	still.Stopped()
+	runtime.Gosched()
+	if !still.Unbroken() {
+		t.Error("read in the stillness")
+	}
+	if s.State().Library == "new" {
+		t.Error("heard in the stillness")
+	}
+	still.End()
+	until(t, "what was said in the stillness", func() bool { return s.State().Library == "new" })
+}
+
+// TestTheGuestIsHeardInAStillness: QEMU had room for more after the stop.
+func TestTheGuestIsHeardInAStillness(t *testing.T) {
+	dial, guests := pair(t)
+	s, _ := host(t, Options{Dial: dial})
+	g := <-guests
+	session := welcome(t, s, g)
+	still := s.Still()
+	defer still.End()
+	still.Stopped()
+	g.send(agent.TypePong, session, nil)
+	if still.Unbroken() {
+		t.Error("not broken by what QEMU wrote after the stop")
 	}
 }
