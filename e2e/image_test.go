@@ -133,13 +133,13 @@ func (s *stage) passing(faults map[*lab.Host]*lab.Faults) (end func()) {
 // checkpoint after checkpoint.
 func (s *stage) sameImages(p, b *lab.Host, primary, standby *lab.Faults, checkpoints int) {
 	s.t.Helper()
-	var ram, replica, image []byte
+	image := s.mapped(-1) // before QEMU waits: it may take seconds on a busy machine
+	var ram, replica []byte
 	for n := range checkpoints {
 		copied, err := primary.Await(s.ctx, fault.Copied)
 		s.must(err)
 		if n == 0 { // the standby's file is there by now
 			ram, replica = s.mapRAM(p), s.mapRAM(b)
-			image = make([]byte, len(ram))
 		}
 		copy(image, ram)
 		s.must(copied.Go())
@@ -158,18 +158,31 @@ func (s *stage) sameImages(p, b *lab.Host, primary, standby *lab.Faults, checkpo
 		}
 		s.must(applied.Go())
 	}
+	for _, memory := range [][]byte{image, ram, replica} {
+		s.must(unix.Munmap(memory))
+	}
 }
 
 // mapRAM maps a host's RAM file of the machine.
 func (s *stage) mapRAM(h *lab.Host) []byte {
 	s.t.Helper()
-	const size = 256 << 20
 	f, err := os.Open(filepath.Join(h.RAMDir, scene.Machine+".ram"))
 	s.must(err)
 	defer f.Close()
-	b, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	return s.mapped(int(f.Fd()))
+}
+
+// mapped is a file of a machine's size, or as much memory of this test's own,
+// which the race detector does not see: it is large.
+func (s *stage) mapped(fd int) []byte {
+	s.t.Helper()
+	const size = 256 << 20
+	access, kind := unix.PROT_READ, unix.MAP_SHARED
+	if fd < 0 {
+		access, kind = unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS
+	}
+	b, err := unix.Mmap(fd, 0, size, access, kind|unix.MAP_POPULATE)
 	s.must(err)
-	s.t.Cleanup(func() { unix.Munmap(b) })
 	return b
 }
 
