@@ -30,11 +30,13 @@ type Options struct {
 }
 
 const (
-	requests   = 200       // UDP packets per second, each answered
-	tcpRate    = 256 << 10 // bytes per second
-	batch      = 10        // rounds with one traffic
-	backLimit  = 2 * time.Minute
-	flowLimit  = time.Minute
+	requests  = 200       // UDP packets per second, each answered
+	tcpRate   = 256 << 10 // bytes per second
+	batch     = 10        // rounds with one traffic
+	backLimit = 2 * time.Minute
+	// TCP may wait 2 min before it sends again what was lost, once an answer was
+	// held as long as a host without the arbiter may hold it.
+	flowLimit  = 3 * time.Minute
 	stateBytes = 640 << 20 // of a host's disk: the arbiter's member needs some 200 MB
 )
 

@@ -82,6 +82,9 @@ func (t *Traffic) String() string {
 		return text
 	}
 	text += fmt.Sprintf("; TCP: %d bytes sent, %d received", t.transfer.Sent(), t.tcpServer.Received())
+	if patience, err := t.transfer.Patience(); err == nil {
+		text += fmt.Sprintf(", sends again after %v", patience)
+	}
 	select {
 	case <-t.transfer.Done():
 		return text + ", ended"

@@ -186,17 +186,33 @@ func (t *Transfer) Sent() uint64 { return t.sent.Load() }
 
 // Retransmits is how many segments the kernel has sent again so far.
 func (t *Transfer) Retransmits() (int, error) {
+	info, err := t.info()
+	return int(info.Total_retrans), err
+}
+
+// Patience is how long the kernel waits now for an acknowledgement before it sends
+// a segment again.
+func (t *Transfer) Patience() (time.Duration, error) {
+	info, err := t.info()
+	return time.Duration(info.Rto) * time.Microsecond, err
+}
+
+func (t *Transfer) info() (info unix.TCPInfo, err error) {
 	raw, err := t.conn.SyscallConn()
 	if err != nil {
-		return 0, err
+		return info, err
 	}
-	var info *unix.TCPInfo
 	var failed error
-	err = raw.Control(func(fd uintptr) { info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	err = raw.Control(func(fd uintptr) {
+		var i *unix.TCPInfo
+		if i, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); failed == nil {
+			info = *i
+		}
+	})
 	if err := errors.Join(err, failed); err != nil {
-		return 0, fmt.Errorf("ask for the stream's retransmissions: %w", err)
+		return info, fmt.Errorf("ask the kernel about the stream: %w", err)
 	}
-	return int(info.Total_retrans), nil
+	return info, nil
 }
 
 // Done is closed when the transfer has ended.
