@@ -57,7 +57,7 @@ func TestOverPicksOneDuration(t *testing.T) {
 func TestTheSecondaryHasSocketsOfItsOwn(t *testing.T) {
 	s := &stock{dir: "/tmp/x"}
 	for arg, want := range map[string]string{
-		"memory-backend-file,id=ram0,share=on,size=256M,mem-path=/ram/nat.ram": "memory-backend-file,id=ram0,share=on,size=256M,mem-path=/dev/shm/x.ram",
+		"memory-backend-file,id=ram0,share=on,size=256M,mem-path=/ram/nat.ram": "memory-backend-file,id=ram0,share=on,size=256M,mem-path=/ram/secondary.ram",
 		"unix:/run/a/nat.qmp,server=on,wait=off":                               "unix:/tmp/x/monitor,server=on,wait=off",
 		"unix:/run/a/nat.oob,server=on,wait=off":                               "unix:/tmp/x/urgent,server=on,wait=off",
 		"socket,id=agent,server=on,wait=off,path=/run/a/nat.agent":             "socket,id=agent,server=on,wait=off,path=/tmp/x/agent",

@@ -20,7 +20,7 @@ import (
 // each checkpoint before the first goes on (docs/COLO-FT.txt of QEMU, without
 // its packet comparison and block replication).
 type stock struct {
-	dir       string
+	dir, ram  string
 	space     *lab.Space // for the secondary
 	secondary *exec.Cmd
 	printed   bytes.Buffer
@@ -123,8 +123,9 @@ var tap = regexp.MustCompile(`^tap,id=port([0-9]+),.*`)
 func (s *stock) own(arg string) string {
 	switch {
 	case strings.HasPrefix(arg, "memory-backend-file,"):
-		at := strings.Index(arg, "mem-path=")
-		return arg[:at] + "mem-path=" + filepath.Join("/dev/shm", filepath.Base(s.dir)+".ram")
+		at := strings.Index(arg, "mem-path=") + len("mem-path=")
+		s.ram = filepath.Join(filepath.Dir(arg[at:]), "secondary.ram") // memory of the same kind
+		return arg[:at] + s.ram
 	case strings.HasPrefix(arg, "unix:") && strings.Contains(arg, ".qmp,"):
 		return "unix:" + filepath.Join(s.dir, "monitor") + ",server=on,wait=off"
 	case strings.HasPrefix(arg, "unix:") && strings.Contains(arg, ".oob,"):
@@ -141,7 +142,7 @@ func (s *stock) end() {
 	}
 	s.secondary.Process.Kill()
 	<-s.ended
-	os.Remove(filepath.Join("/dev/shm", filepath.Base(s.dir)+".ram"))
+	os.Remove(s.ram)
 }
 
 func (s *stock) checkpoints(ctx context.Context, n int, interval time.Duration) ([]pause, error) {

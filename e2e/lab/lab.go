@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 )
 
 // Addresses of the topology. The NAT guest stands between client and server;
@@ -70,6 +71,9 @@ type Options struct {
 	// size, in memory; see Host.FillState. KeepFiles does not keep it, and an
 	// etcd member fills some 130 MB of it at once. Zero: no such file system.
 	StateSize int64
+	// HugePages puts the guests' RAM into huge pages where the kernel can: a
+	// QEMU's end takes the longer the more pages its RAM has.
+	HugePages bool
 	// FewEvents leaves the events of checkpoints out of what is collected from
 	// daemons: of hundreds of machines they are many.
 	FewEvents bool
@@ -224,7 +228,7 @@ func (l *Lab) makeDirectories() (err error) {
 	if err := l.makeDir(); err != nil {
 		return err
 	}
-	if err := l.record.directory(l.ramDir()); err != nil {
+	if err := l.makeRAM(); err != nil {
 		return err
 	}
 	return os.MkdirAll(l.ArbiterDir, 0o755)
@@ -237,7 +241,24 @@ func (l *Lab) makeDir() error {
 	return l.record.directory(l.Dir)
 }
 
-func (l *Lab) ramDir() string { return "/dev/shm/stillpoint-" + l.Name }
+func (l *Lab) ramDir() string { return filepath.Join(l.record.dir(), "ram") }
+
+// ramSize is an upper bound only.
+const ramSize = 64 << 30
+
+// makeRAM makes the file system of the guests' RAM. A kernel that knows no huge
+// pages there refuses the option.
+func (l *Lab) makeRAM() error {
+	if err := os.MkdirAll(l.ramDir(), 0o755); err != nil {
+		return err
+	}
+	if l.options.HugePages {
+		if err := l.record.mount(l.ramDir(), ramSize, "huge=within_size"); !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+	}
+	return l.record.mount(l.ramDir(), ramSize)
+}
 
 // Host by its name; nil if there is none.
 func (l *Lab) Host(name string) *Host {

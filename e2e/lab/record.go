@@ -80,11 +80,11 @@ func (r *record) directory(path string) error {
 // within the lab's, until the lab goes. The mount is made in the namespace of
 // this process and passes on to others as the file system around it does, so
 // that removing it passes on, too.
-func (r *record) mount(path string, size int64) error {
+func (r *record) mount(path string, size int64, more ...string) error {
 	if err := r.add("mounts", path); err != nil {
 		return err
 	}
-	options := fmt.Sprintf("size=%d,mode=0755", size)
+	options := strings.Join(append(more, fmt.Sprintf("size=%d,mode=0755", size)), ",")
 	if err := unix.Mount("stillpoint-lab", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount a file system of %d bytes on %s: %w", size, path, err)
 	}

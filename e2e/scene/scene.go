@@ -69,7 +69,7 @@ func New(ctx context.Context, o Options) (*Scene, error) {
 		binary = absolute(o.Build, "bin/hostd-faults")
 	}
 	var err error
-	s.Lab, err = lab.New(ctx, lab.Options{HostdBinary: binary, QEMU: qemu, Accel: s.Accel.Accel, Dir: o.Files,
+	s.Lab, err = lab.New(ctx, lab.Options{HostdBinary: binary, QEMU: qemu, Accel: s.Accel.Accel, HugePages: true, Dir: o.Files,
 		Hosts: o.Hosts, Arbiter: o.Arbiter, ArbiterMembers: o.ArbiterMembers, StateSize: o.StateSize})
 	if err != nil {
 		return nil, err
