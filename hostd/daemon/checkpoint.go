@@ -255,6 +255,7 @@ func (p *protection) send(t *taken) error {
 		return err
 	}
 	p.sendsNow()
+	p.sent.Store(e.Number)
 	p.message = replica.EpochEnd(begin).Append(p.message[:0])
 	return p.link.Send(p.header(replica.TypeEpochEnd, e.Number), p.message)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -18,6 +19,7 @@ const (
 	seedLimit       = 10 * time.Minute
 	resumeLimit     = 30 * time.Second
 	leaveLimit      = 30 * time.Second
+	leaveRetry      = time.Second
 	takeoverLimit   = 30 * time.Second
 	arbiterLimit    = 10 * time.Second
 	claimLimit      = 3 * time.Second
@@ -82,6 +84,7 @@ func (g *guest) carryOutStandby(effect pair.Effect) {
 		g.standby.acknowledge(e.Epoch)
 	case pair.TakeOver:
 		s := g.standby
+		s.ran = make(chan struct{})
 		g.task(func() { g.takeOver(s) })
 	case pair.GoLive:
 		g.goLive()
@@ -113,8 +116,8 @@ func (g *guest) tell(h replica.Header, payload []byte) {
 // endCheckpoints stops the checkpoint loop; QEMU may be left in COLO.
 func (g *guest) endCheckpoints() {
 	if p := g.protection; p != nil {
-		g.left = p.capture
 		g.stopProtection()
+		g.left = p.capture
 	}
 }
 
@@ -132,12 +135,43 @@ func (g *guest) leaveCOLO() {
 	yank := time.AfterFunc(yankAfter, g.yank)
 	defer yank.Stop()
 	if err := c.Leave(ctx); err != nil {
-		g.log.Error("the guest did not leave COLO", "error", err)
+		g.log.Error("the guest did not leave COLO; trying again", "error", err)
 		g.publish(&control.Event{Kind: "error", Message: err.Error()})
+		g.leaving.Store(true)
+		g.task(g.keepLeaving)
 		return
 	}
+	g.hasLeft()
+}
+
+func (g *guest) hasLeft() {
 	if g.agent != nil {
 		g.agent.Resume(g.board.epoch(), false, g.board.generation())
+	}
+}
+
+// keepLeaving frees a guest whose QEMU did not obey, until it does or ends. The
+// guest is protected again only then.
+func (g *guest) keepLeaving() {
+	tick := time.NewTicker(leaveRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-g.qemu.Exited():
+			return
+		case <-g.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(g.ctx, leaveLimit)
+		err := capture.Free(ctx, g.qemu.Monitor())
+		cancel()
+		if err == nil {
+			g.log.Info("the guest has left COLO")
+			g.hasLeft()
+			g.leaving.Store(false)
+			return
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -41,6 +42,7 @@ type guest struct {
 	protection *protection      // the primary's side of a pair
 	standby    *standby         // the standby's side
 	left       *capture.Capture // a capture that ended with QEMU still in COLO
+	leaving    atomic.Bool      // that QEMU did not obey yet
 
 	saving sync.Mutex // one writes the saved state at a time
 

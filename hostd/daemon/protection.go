@@ -36,6 +36,7 @@ type protection struct {
 	committed chan uint64   // epochs whose output has been released
 	asked     chan struct{} // a checkpoint is due whatever the policy says
 	last      atomic.Bool
+	sent      atomic.Uint64 // the last epoch whose end went to the standby, or is about to
 	acked     atomic.Uint64 // the last epoch that the standby has acknowledged
 	place     int           // among the machines of this host
 	policy    policy.Policy
@@ -77,7 +78,11 @@ func (g *guest) startProtection(peer string) {
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		if err := p.connect(peer); err != nil {
+		err := errLeaving
+		if !g.leaving.Load() {
+			err = p.connect(peer)
+		}
+		if err != nil {
 			g.log.Warn("standby not ready", "peer", peer, "error", err)
 			p.post(pair.SeedFailed{Why: err.Error()})
 			return
@@ -86,6 +91,8 @@ func (g *guest) startProtection(peer string) {
 	}()
 }
 
+var errLeaving = errors.New("the guest has not left its last pair's COLO yet: its QEMU does not answer")
+
 func (p *protection) connect(peer string) error {
 	address, err := p.g.d.peerAddress(peer)
 	if err != nil {
@@ -93,6 +100,13 @@ func (p *protection) connect(peer string) error {
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
 	defer cancel()
+	// A standby's heartbeats alone do not make it one.
+	stop := context.AfterFunc(ctx, func() {
+		if l := p.linkNow(); l != nil {
+			l.Close(fmt.Errorf("wait for the standby to prepare: %w", context.Cause(ctx)))
+		}
+	})
+	defer stop()
 	for protocol := uint16(protocolNewest); ; protocol-- {
 		if err := p.dial(ctx, peer, address); err != nil {
 			return err
@@ -243,6 +257,10 @@ func (p *protection) listen() {
 		}
 		switch h.Type {
 		case replica.TypeAck:
+			if sent := p.sent.Load(); h.Epoch > sent {
+				p.link.Close(fmt.Errorf("the standby acknowledges epoch %d; the last one sent is %d", h.Epoch, sent))
+				continue
+			}
 			p.acked.Store(h.Epoch)
 			p.post(pair.EpochAcked{Epoch: h.Epoch})
 		case replica.TypeInputStored:
@@ -317,21 +335,47 @@ func (p *protection) seed() error {
 	}
 	p.capture = c
 	context.AfterFunc(p.ctx, c.Close)
-	defer p.reopen(0)
-	if err := c.Seed(ctx, seeder{p}, p.still); err != nil {
+	still := &seedStill{protection: p}
+	defer still.end()
+	if err := c.Seed(ctx, seeder{p}, still.begin); err != nil {
 		return fmt.Errorf("make the first copy: %w", err)
 	}
 	return nil
 }
 
-// still brings the application to rest before the guest stops for the end of
-// the first copy.
-func (p *protection) still() {
-	p.g.gate.HoldInput()
-	if p.g.agent != nil {
-		_, err := p.g.agent.Quiesce(p.ctx, 0, time.Duration(p.g.spec.Protection.QuiesceDeadline))
-		p.g.log.Debug("end of the first copy", "quiesced", err == nil)
+// stillLimit is how long packets wait for the end of the first copy. A guest that
+// dirties memory as fast as it is shipped puts that end off, and may lose a packet
+// that meets the stop.
+const stillLimit = 2 * time.Second
+
+// seedStill is the time in which the application rests before the guest stops for
+// the end of the first copy.
+type seedStill struct {
+	*protection
+	limit  *time.Timer // nil before it has begun
+	opened chan struct{}
+}
+
+func (s *seedStill) begin() {
+	s.opened = make(chan struct{})
+	s.limit = time.AfterFunc(stillLimit, func() {
+		defer close(s.opened)
+		s.g.log.Debug("the first copy takes long; packets flow again")
+		s.reopen(0)
+	})
+	s.g.gate.HoldInput()
+	if s.g.agent != nil {
+		_, err := s.g.agent.Quiesce(s.ctx, 0, time.Duration(s.g.spec.Protection.QuiesceDeadline))
+		s.g.log.Debug("end of the first copy", "quiesced", err == nil)
 	}
+}
+
+// end lets packets flow, and nothing of this does so later.
+func (s *seedStill) end() {
+	if s.limit != nil && !s.limit.Stop() {
+		<-s.opened
+	}
+	s.reopen(0)
 }
 
 // seeder ships the first full copy as it is read.

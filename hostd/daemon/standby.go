@@ -28,6 +28,7 @@ type standby struct {
 	ctx      context.Context
 	end      context.CancelFunc
 	received chan struct{} // closed when the receiving goroutine has ended
+	ran      chan struct{} // closed when a takeover has run the replica, or not; nil without one
 	acked    chan uint64
 	// released is the last epoch whose output has left the primary. The
 	// receiving goroutine owns it until it has ended.
@@ -254,6 +255,9 @@ func (g *guest) stopStandby() {
 	g.standby = nil
 	s.endReceiving()
 	s.link.Close(context.Canceled)
+	if s.ran != nil {
+		<-s.ran // a takeover reads and writes the replica
+	}
 	s.close()
 	g.board.setPeer("")
 }

@@ -21,7 +21,9 @@ func (g *guest) takeOver(s *standby) {
 	ctx, cancel := context.WithTimeout(g.ctx, takeoverLimit)
 	defer cancel()
 	started := time.Now()
-	if err := g.runStandby(ctx, s); err != nil {
+	err := g.runStandby(ctx, s)
+	close(s.ran)
+	if err != nil {
 		g.log.Error("takeover failed", "error", err)
 		g.post(pair.TakeoverFailed{Why: err.Error()})
 		return
@@ -87,6 +89,7 @@ func (g *guest) feed(ctx context.Context, s *standby) error {
 func (g *guest) goLive() {
 	s := g.standby
 	g.want(g.board.peer())
+	g.board.setPeer("")
 	g.board.committedTo(s.replica.Applied())
 	if err := g.gate.Announce(); err != nil {
 		g.log.Error("addresses not announced", "error", err)
@@ -120,7 +123,6 @@ func (g *guest) finishTakeover(s *standby) {
 	last := s.input.Last()
 	passed := g.takeInput(s, &last)
 	g.gate.OpenInput()
-	g.board.setPeer("")
 	g.log.Info("takeover: the ports are open", "replayed", replayed, "passed-on", passed)
 	timer.Reset(lateInput)
 	late := g.takeInput(s, &last)
@@ -202,7 +204,7 @@ func (g *guest) dropReplica() {
 	if s := g.standby; s != nil {
 		s.farewell("its part in the pair is over")
 	}
-	g.stopStandby()
 	g.qemu.Kill()
+	g.stopStandby()
 	g.d.retire(g)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -20,7 +21,8 @@ func (p *protection) watchQEMU() (done func()) {
 		if p.hangs(limit, ended) {
 			p.g.log.Error("QEMU hangs in a checkpoint and is ended", "limit", limit)
 			p.g.publish(&control.Event{Kind: "qemu-hangs", Message: "QEMU did not answer for " + limit.String() + " and is ended"})
-			p.g.qemu.Kill()
+			p.post(pair.MachineLost{Why: "QEMU hangs in a checkpoint"}) // its end may take long
+			p.g.qemu.Signal()
 		}
 	}()
 	return func() { close(ended) }

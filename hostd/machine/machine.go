@@ -205,10 +205,18 @@ func (m *Machine) Kill() {
 	if m.process == nil {
 		return
 	}
+	m.Signal()
+	<-m.exited
+}
+
+// Signal ends QEMU and does not wait: one that waits for a disk may end late.
+func (m *Machine) Signal() {
+	if m.process == nil {
+		return
+	}
 	if err := m.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		m.o.Log.Error("QEMU not killed", "pid", m.process.Pid(), "error", err)
 	}
-	<-m.exited
 }
 
 // Remove kills QEMU and removes its taps, its RAM file and its sockets.
