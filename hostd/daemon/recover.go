@@ -75,10 +75,13 @@ func (d *Daemon) tryRecover(m spec.Machine, s saved) (done bool, err error) {
 		d.reportLeft(m.Name, stands, gone)
 		return true, nil
 	}
-	if stands, err = d.takeVoice(ctx, stands); err != nil {
-		return false, err
+	if stands, err = d.takeVoice(ctx, stands); err == nil {
+		done, err = d.adopt(ctx, m, s, qemu, stands.Generation)
 	}
-	return d.adopt(ctx, m, s, qemu, stands.Generation)
+	if !done {
+		qemu.Release() // QEMU serves one monitor at a time, and the next try needs it
+	}
+	return done, err
 }
 
 func (d *Daemon) reportLeft(name string, stands arbiter.Record, gone bool) {
@@ -118,6 +121,7 @@ func (d *Daemon) adopt(ctx context.Context, m spec.Machine, s saved, qemu *machi
 	g.qemu = qemu
 	g.board.want(s.Standby)
 	if err := g.attach(); err != nil {
+		g.end()
 		return false, err
 	}
 	if err := capture.Free(ctx, qemu.Monitor()); err != nil {

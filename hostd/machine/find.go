@@ -20,15 +20,21 @@ var ErrNotRunning = errors.New("no QEMU of the machine runs")
 func Find(o Options, taps []string) (*Machine, error) {
 	m := &Machine{o: o, taps: taps, exited: make(chan struct{})}
 	pid, ok := listener(m.monitorSocket())
-	if !ok || pid <= 0 {
+	if !ok {
 		return m, ErrNotRunning
+	}
+	if pid <= 0 {
+		return m, fmt.Errorf("find the QEMU of machine %s: somebody listens on its monitor and takes no connection", o.Spec.Name)
 	}
 	p, err := open(int(pid))
 	if err != nil {
 		return m, fmt.Errorf("find the QEMU of machine %s (process %d): %w", o.Spec.Name, pid, err)
 	}
-	if again, ok := listener(m.monitorSocket()); !ok || again != pid {
+	if again, ok := listener(m.monitorSocket()); again != pid {
 		p.file.Close()
+		if ok {
+			return m, fmt.Errorf("find the QEMU of machine %s: its monitor was process %d's, and now is another's", o.Spec.Name, pid)
+		}
 		return m, ErrNotRunning
 	}
 	m.process = p
@@ -39,7 +45,8 @@ func Find(o Options, taps []string) (*Machine, error) {
 	return m, nil
 }
 
-// Release ends the daemon's part in a QEMU that was found, and lets it run on.
+// Release ends the daemon's part in a QEMU that was found, and lets it run on. It
+// may be called again.
 func (m *Machine) Release() {
 	if m.monitor != nil {
 		m.monitor.Close()

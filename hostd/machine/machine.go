@@ -86,7 +86,7 @@ func (m *Machine) prepare() error {
 		}
 	}
 	if pid, ok := listener(m.monitorSocket()); ok {
-		return fmt.Errorf("its QEMU (process %d) is left from an earlier daemon, running and silent; end that process first", pid)
+		return fmt.Errorf("its QEMU (process %d, 0 if it does not answer) is left from an earlier daemon, running and silent; end that process first", pid)
 	}
 	for _, path := range m.sockets() {
 		os.Remove(path)
@@ -268,11 +268,13 @@ func (m *Machine) outputFile() string {
 	return filepath.Join(m.o.StateDir, m.o.Spec.Name+".qemu.log")
 }
 
-// listener is the process that listens on a unix socket, if one does.
+// listener is the process that listens on a unix socket, if one does; 0 where it
+// cannot be known, as of one whose queue is full. Only a socket that is not there, or
+// that nobody has open, tells that there is none.
 func listener(path string) (pid int32, ok bool) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return 0, false
+		return 0, !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED)
 	}
 	defer conn.Close()
 	raw, err := conn.SyscallConn()
