@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -117,8 +118,14 @@ func (a *api) StopMachine(ctx context.Context, r *control.MachineRequest) (*cont
 	if err != nil {
 		return nil, status.Error(codes.Aborted, err.Error())
 	}
-	defer release()
-	if err := a.d.stopGuest(ctx, g); err != nil {
+	err = a.d.stopGuest(ctx, g)
+	if errors.Is(err, arbiter.ErrOutcomeUnknown) {
+		a.d.keepStopping(g, release)
+		return nil, status.Error(codes.Unavailable, err.Error()+
+			"; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells")
+	}
+	release()
+	if err != nil {
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
 	m := g.status()
@@ -135,13 +142,47 @@ func (d *Daemon) stopGuest(ctx context.Context, g *guest) error {
 			return fmt.Errorf("%w; the machine was not stopped", err)
 		}
 	}
-	if err := d.giveUpVoice(ctx, g); err != nil {
+	// Another host may start the machine as soon as the arbiter has granted this,
+	// whenever the answer comes: nothing leaves from here on.
+	role, _ = g.board.role()
+	passes := role == string(pair.Unprotected) || role == string(pair.Solo)
+	if passes {
+		g.hold()
+	}
+	err := d.giveUpVoice(ctx, g)
+	if err != nil && passes && !errors.Is(err, arbiter.ErrOutcomeUnknown) {
+		g.passAgain()
+	}
+	if err != nil {
 		return err
 	}
+	d.endStopped(g)
+	return nil
+}
+
+func (d *Daemon) endStopped(g *guest) {
 	g.remove()
 	d.forget(g.name)
 	g.publish(&control.Event{Kind: "stopped", Message: "QEMU was ended"})
-	return nil
+}
+
+// keepStopping asks the arbiter until it answers, and ends the machine then.
+func (d *Daemon) keepStopping(g *guest, release func()) {
+	d.tasks.Go(func() {
+		defer release()
+		for d.ctx.Err() == nil {
+			err := d.giveUpVoice(d.ctx, g)
+			if err == nil {
+				d.endStopped(g)
+				return
+			}
+			d.log.Warn("machine that is to stop waits, silent", "machine", g.name, "error", err)
+			select {
+			case <-time.After(recoverRetry):
+			case <-d.ctx.Done():
+			}
+		}
+	})
 }
 
 func (a *api) ListMachines(context.Context, *control.ListMachinesRequest) (*control.ListMachinesReply, error) {

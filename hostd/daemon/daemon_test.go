@@ -51,6 +51,7 @@ type host struct {
 	end    context.CancelFunc
 	served chan error
 	store  *arbiter.Directory
+	asked  daemon.Arbiter // what the daemon knows of it
 }
 
 // pairOfHosts serves two daemons, a and b, that know each other and nobody on
@@ -140,7 +141,7 @@ func newHost(t *testing.T, c config.Config) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	h.store = store
+	h.store, h.asked = store, store
 	h.serve()
 	h.conn, err = grpc.NewClient("unix:"+h.config.ControlSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -156,7 +157,7 @@ func newHost(t *testing.T, c config.Config) *host {
 func (h *host) serve() {
 	ctx, end := context.WithCancel(context.Background())
 	h.end = end
-	go func() { h.served <- daemon.Serve(ctx, options(h.config, h.store)) }()
+	go func() { h.served <- daemon.Serve(ctx, options(h.config, h.asked)) }()
 }
 
 func (h *host) awaitServing() {

@@ -39,7 +39,7 @@ func (g *guest) carryOut(effect pair.Effect) {
 		g.task(func() { g.claim(e) })
 	case pair.PassOutput:
 		g.endCheckpoints()
-		g.gate.Pass()
+		g.pass()
 	case pair.Ship:
 		g.toProtection(func(p *protection) { p.ship <- e.Epoch })
 	case pair.Release:
@@ -93,6 +93,28 @@ func (g *guest) carryOutStandby(effect pair.Effect) {
 	default:
 		g.log.Error("effect not known", "effect", fmt.Sprintf("%T", effect))
 	}
+}
+
+// pass lets output leave, but not that of a machine which is giving up its voice.
+func (g *guest) pass() {
+	g.passing.Lock()
+	defer g.passing.Unlock()
+	if !g.stopping.Load() {
+		g.gate.Pass()
+	}
+}
+
+// hold keeps all output while the voice is given up; passAgain undoes it.
+func (g *guest) hold() {
+	g.passing.Lock()
+	defer g.passing.Unlock()
+	g.stopping.Store(true)
+	g.gate.Hold()
+}
+
+func (g *guest) passAgain() {
+	g.stopping.Store(false)
+	g.pass()
 }
 
 func (g *guest) toProtection(f func(*protection)) {

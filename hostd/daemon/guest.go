@@ -43,6 +43,8 @@ type guest struct {
 	standby    *standby         // the standby's side
 	left       *capture.Capture // a capture that ended with QEMU still in COLO
 	leaving    atomic.Bool      // that QEMU did not obey yet
+	passing    sync.Mutex       // orders hold and pass
+	stopping   atomic.Bool      // the voice is being given up: nothing may leave
 
 	saving sync.Mutex // one writes the saved state at a time
 

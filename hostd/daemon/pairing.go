@@ -64,6 +64,9 @@ func (d *Daemon) protectable(g *guest, standby string) error {
 	if standby == d.config.Host {
 		return fmt.Errorf("host %s cannot be its own standby", standby)
 	}
+	if g.stopping.Load() {
+		return fmt.Errorf("machine %s is being stopped", g.name)
+	}
 	if g.ended() {
 		return fmt.Errorf("QEMU of machine %s has ended; stop the machine and start it again", g.name)
 	}
