@@ -65,7 +65,7 @@ func (r *Replica) Apply() error {
 	}
 	r.applied = r.staged.number
 	r.last, r.staged = r.staged, r.last
-	r.staged.reuse(&r.last)
+	r.staged.reuse(&r.last, r.mostKept())
 	return nil
 }
 
@@ -159,13 +159,20 @@ func (r *Replica) write(pages wire.Pages) {
 	}
 }
 
-// reuse the memory of pages that have been applied for the next epoch's.
-func (e *epoch) reuse(applied *epoch) {
+// mostKept is above what any epoch within bounds needs.
+func (r *Replica) mostKept() uint64 { return 3*r.o.RAMSize + 16<<20 }
+
+// reuse the memory of pages that have been applied for the next epoch's, unless it
+// has grown above most bytes, which batches of ever other sizes could make it do.
+func (e *epoch) reuse(applied *epoch, most uint64) {
 	e.batches, applied.batches = applied.batches, pile{}
 	e.packed, applied.packed = applied.packed, opened{}
 	e.batches.shrink()
 	e.packed.shrink()
 	e.output.shrink()
+	if e.batches.size()+e.packed.size() > most {
+		e.batches, e.packed = pile{}, opened{}
+	}
 	e.reset()
 }
 

@@ -26,6 +26,13 @@ type logged struct {
 	from, to int
 }
 
+// Frames of an honest primary have at least an Ethernet header; what is kept of a
+// frame beside its bytes is so bounded, too.
+const (
+	shortest = 14
+	few      = 64 // frames that may be shorter
+)
+
 // NewInputLog keeps at most limit bytes.
 func NewInputLog(limit uint64) *InputLog { return &InputLog{limit: limit} }
 
@@ -35,7 +42,7 @@ func (l *InputLog) Add(m wire.InputLog) error {
 	number := m.First
 	for f, ok := m.Frames.Next(); ok; f, ok = m.Frames.Next() {
 		if number > l.last {
-			if uint64(len(l.arena)+len(f.Data)) > l.limit {
+			if uint64(len(l.arena)+len(f.Data)) > l.limit || uint64(len(l.frames)) > l.limit/shortest+few {
 				return fmt.Errorf("%w: an input log of more than %d bytes", ErrBound, l.limit)
 			}
 			from := len(l.arena)

@@ -86,6 +86,14 @@ func (p *pile) add(b []byte) {
 	p.used++
 }
 
+// size is how many bytes it holds on to.
+func (p *pile) size() (bytes uint64) {
+	for _, s := range p.slices {
+		bytes += uint64(cap(s))
+	}
+	return bytes
+}
+
 func (p *pile) reset() { p.used = 0 }
 
 // shrink lets one slice go if more than half were of no use, so that one large
@@ -116,6 +124,13 @@ func (o *opened) next() *wire.Packed {
 }
 
 func (o *opened) add() { o.used++ }
+
+func (o *opened) size() (bytes uint64) {
+	for _, b := range o.batches {
+		bytes += b.Size()
+	}
+	return bytes
+}
 
 func (o *opened) reset() { o.used = 0 }
 

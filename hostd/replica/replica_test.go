@@ -239,3 +239,31 @@ func TestMemoryOfALargeEpoch(t *testing.T) {
 		t.Errorf("%d slices for epochs of %d batches", n, small)
 	}
 }
+
+// TestMemoryOfUnevenEpochs: a large batch after ever more small ones leaves its
+// memory at another place of the list each time.
+func TestMemoryOfUnevenEpochs(t *testing.T) {
+	const pages, large = 1024, 900
+	r := benchReplica(t, pages)
+	var zero, big wire.PageBatch
+	if err := zero.Zero(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(large) {
+		if err := big.Page(0, i*pageSize, page(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := uint64(1); n <= 40; n++ {
+		err := r.Begin(n, wire.EpochBegin{Pages: n + large, ZeroPages: n})
+		for range n {
+			err = errors.Join(err, r.Pages(zero.Append(nil)))
+		}
+		if err := errors.Join(err, r.Pages(big.Append(nil)), r.End(n), r.Apply()); err != nil {
+			t.Fatal(err)
+		}
+		if kept := r.staged.batches.size(); kept > r.mostKept() {
+			t.Fatalf("%d MiB are kept after epoch %d", kept>>20, n)
+		}
+	}
+}

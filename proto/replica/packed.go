@@ -238,6 +238,9 @@ func (p *Packed) unpack(method byte, data []byte, size int) error {
 	return nil
 }
 
+// Size is how many bytes p holds on to.
+func (p *Packed) Size() uint64 { return uint64(cap(p.descriptors) + cap(p.data)) }
+
 // Changes are the pages that are in the batch. They are good until the next
 // Open.
 func (p *Packed) Changes() Changes { return Changes{p.descriptors, p.data} }
