@@ -190,6 +190,9 @@ func (g *guest) repeatAnnouncement() {
 	for range times {
 		select {
 		case <-tick.C:
+			if g.stopping.Load() {
+				return
+			}
 			if err := g.gate.Announce(); err != nil {
 				return
 			}
