@@ -15,6 +15,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 const eventQueue = 256
@@ -135,10 +136,24 @@ func (g *guest) task(f func()) {
 	}()
 }
 
+// watchQEMU tells of QEMU's end as soon as it is certain, and of its reason when
+// that is known: to take its memory apart costs the kernel time that grows with it.
 func (g *guest) watchQEMU() {
+	select {
+	case <-g.qemu.Ending():
+	case <-g.ctx.Done():
+		return
+	}
 	select {
 	case <-g.qemu.Exited():
 		g.post(pair.MachineLost{Why: g.qemu.Reason().Error()})
+		return
+	default:
+		g.post(pair.MachineLost{Why: "QEMU ends"})
+	}
+	select {
+	case <-g.qemu.Exited():
+		g.publish(&control.Event{Kind: "qemu-ended", Message: g.qemu.Reason().Error()})
 	case <-g.ctx.Done():
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 )
 
@@ -17,11 +19,11 @@ const RAMBlock = "ram0"
 func (m *Machine) arguments() []string {
 	s := m.o.Spec
 	args := []string{
-		"-name", s.Name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-name", s.Name + ",debug-threads=on", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", fmt.Sprintf("%s,accel=%s,memory-backend=%s", s.Machine, m.o.Accel, RAMBlock),
 		"-m", mebibytes(uint64(s.Memory)), "-smp", strconv.Itoa(s.CPUs),
-		"-object", fmt.Sprintf("memory-backend-file,id=%s,share=on,size=%s,mem-path=%s",
-			RAMBlock, mebibytes(uint64(s.Memory)), escape(m.RAMFile())),
+		"-object", fmt.Sprintf("memory-backend-file,id=%s,share=on,align=%s,size=%s,mem-path=%s",
+			RAMBlock, mebibytes(hugePage(m.o.RAMDir)), mebibytes(uint64(s.Memory)), escape(m.RAMFile())),
 		"-qmp", "unix:" + escape(m.monitorSocket()) + ",server=on,wait=off",
 		"-qmp", "unix:" + escape(m.UrgentSocket()) + ",server=on,wait=off",
 	}
@@ -37,6 +39,18 @@ func (m *Machine) arguments() []string {
 		args = append(args, "-incoming", "defer")
 	}
 	return args
+}
+
+// hugePage is the size in bytes to which QEMU must align RAM from a file of that
+// directory, so that its pages, and KVM's, can be huge. By itself it aligns to what
+// it takes for the file's page size: 4 KiB on a tmpfs, whatever its pages are.
+func hugePage(dir string) uint64 {
+	const least = 2 << 20
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) != nil || fs.Type != unix.HUGETLBFS_MAGIC {
+		return least
+	}
+	return max(least, uint64(fs.Bsize))
 }
 
 func (m *Machine) boot() []string {

@@ -18,7 +18,8 @@ var ErrNotRunning = errors.New("no QEMU of the machine runs")
 // where there is none; Remove then still removes what is left of it. The
 // machine that it returns can be killed and removed; Connect it to use it.
 func Find(o Options, taps []string) (*Machine, error) {
-	m := &Machine{o: o, taps: taps, exited: make(chan struct{})}
+	m := newMachine(o)
+	m.taps = taps
 	pid, ok := listener(m.monitorSocket())
 	if !ok {
 		return m, ErrNotRunning
@@ -26,7 +27,7 @@ func Find(o Options, taps []string) (*Machine, error) {
 	if pid <= 0 {
 		return m, fmt.Errorf("find the QEMU of machine %s: somebody listens on its monitor and takes no connection", o.Spec.Name)
 	}
-	p, err := open(int(pid))
+	p, err := open(int(pid), 0)
 	if err != nil {
 		return m, fmt.Errorf("find the QEMU of machine %s (process %d): %w", o.Spec.Name, pid, err)
 	}
@@ -52,6 +53,9 @@ func (m *Machine) Release() {
 		m.monitor.Close()
 		m.monitor = nil
 	}
+	for _, t := range m.threads {
+		t.file.Close()
+	}
 	if p, ok := m.process.(*found); ok {
 		p.file.Close()
 	}
@@ -64,18 +68,19 @@ func (m *Machine) Connect(ctx context.Context) error {
 		return fmt.Errorf("connect to the QEMU of machine %s (process %d): %w", m.o.Spec.Name, m.Pid(), err)
 	}
 	m.monitor = monitor
+	m.watchThreads()
 	return nil
 }
 
-// found is a process that is nobody's child here.
+// found is a process that is nobody's child here, or a thread of one.
 type found struct {
 	pid  int
 	file *os.File // a pidfd
 	raw  syscall.RawConn
 }
 
-func open(pid int) (*found, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+func open(pid, flags int) (*found, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK|flags)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +104,7 @@ func (p *found) Kill() error {
 	return errors.Join(err, killed)
 }
 
-// wait until the process has ended: its descriptor becomes readable then.
+// wait until it has ended: its descriptor becomes readable then.
 func (p *found) wait() error {
 	return p.raw.Read(func(fd uintptr) bool {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}

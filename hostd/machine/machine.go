@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -43,8 +44,15 @@ type Machine struct {
 	process process // nil until it runs
 	monitor *qmp.Client
 	taps    []string // made here, removed with the machine
+	threads []*found
+	ending  chan struct{}
+	atEnd   sync.Once // closes ending
 	exited  chan struct{}
 	reason  error
+}
+
+func newMachine(o Options) *Machine {
+	return &Machine{o: o, ending: make(chan struct{}), exited: make(chan struct{})}
 }
 
 // process is a QEMU, started here or found.
@@ -55,7 +63,7 @@ type process interface {
 
 // Start makes the taps, starts QEMU and connects to its monitor.
 func Start(ctx context.Context, o Options) (*Machine, error) {
-	m := &Machine{o: o, exited: make(chan struct{})}
+	m := newMachine(o)
 	if err := m.start(ctx); err != nil {
 		m.Kill()
 		m.cleanUp()
@@ -76,6 +84,7 @@ func (m *Machine) start(ctx context.Context) error {
 		return err
 	}
 	m.monitor = monitor
+	m.watchThreads()
 	return nil
 }
 
@@ -127,7 +136,7 @@ func (m *Machine) spawn() error {
 // alone would take a thread for as long as the child lives. Where it cannot tell
 // it returns at once.
 func awaitEnd(pid int) {
-	if p, err := open(pid); err == nil {
+	if p, err := open(pid, 0); err == nil {
 		p.wait()
 		p.file.Close()
 	}
@@ -142,6 +151,7 @@ func (c child) Pid() int { return c.Process.Pid }
 func (m *Machine) ended(err error) {
 	m.reason = fmt.Errorf("QEMU ended: %w", errors.Join(err, m.lastWords()))
 	close(m.exited)
+	m.atEnd.Do(func() { close(m.ending) })
 }
 
 // connect fails at once when QEMU ends before its monitor answers.
@@ -193,6 +203,11 @@ func (m *Machine) Pid() int {
 	}
 	return m.process.Pid()
 }
+
+// Ending is closed when QEMU's end is certain: the guest will not run again, and
+// nothing more comes of it. The kernel may still have to take its memory apart,
+// until Exited is closed.
+func (m *Machine) Ending() <-chan struct{} { return m.ending }
 
 // Exited is closed when the process has ended; Reason then says how.
 func (m *Machine) Exited() <-chan struct{} { return m.exited }
