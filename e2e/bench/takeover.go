@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	takeoverRate  = 1000 // packets per second: when the first comes through is known to a millisecond
-	beforeKill    = 20   // checkpoints
-	takeoverLimit = 30 * time.Second
+	takeoverRate = 1000                  // packets per second: when the first comes through is known to a millisecond
+	beforeKill   = 20                    // checkpoints
+	resent       = 20 * time.Millisecond // packets that were committed come before the first new one
 )
 
 // measureTakeovers kills the QEMU of a machine under Stillpoint and then, where
@@ -86,8 +86,9 @@ func (o options) takeOver(ctx context.Context, s *scene.Scene, t *takeovers, fro
 	if err != nil {
 		return err
 	}
-	gap, _ := traffic.Blackout(r.Log, at.Round(0).Sub(r.Log.Start.Round(0)), takeoverLimit)
-	t.Running = append(t.Running, time.Unix(0, running.TimeUnixNanos).Sub(at.Round(0)))
+	ran := time.Unix(0, running.TimeUnixNanos).Sub(at.Round(0))
+	gap, _ := traffic.Blackout(r.Log, at.Round(0).Sub(r.Log.Start.Round(0)), ran+resent)
+	t.Running = append(t.Running, ran)
 	t.Busy = append(t.Busy, busy)
 	t.FirstPacket = append(t.FirstPacket, r.Log.Start.Round(0).Add(gap.To).Sub(at.Round(0)))
 	return nil

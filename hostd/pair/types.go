@@ -83,7 +83,7 @@ type (
 // Events of both sides.
 type (
 	LinkLost struct{ Why string }
-	// MachineLost: QEMU on this host has ended.
+	// MachineLost: QEMU on this host has ended, or ends for certain.
 	MachineLost struct{ Why string }
 	// Granted, Denied and ArbiterSilent answer a Claim, once each.
 	Granted struct{ Generation uint64 }
