@@ -121,8 +121,12 @@ func bind(o Options) (*Gate, error) {
 	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1)}
 	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
 	g.out.open = &Output{}
+	var err error
+	if g.in.kernel, err = openKernelCounts(); err != nil {
+		return nil, err
+	}
 	for _, p := range o.Ports {
-		opened, err := openPort(p)
+		opened, err := openPort(p, g.in.kernel)
 		if err != nil {
 			g.Close()
 			return nil, fmt.Errorf("open port %s: %w", p.Name, err)
@@ -132,7 +136,7 @@ func bind(o Options) (*Gate, error) {
 	return g, nil
 }
 
-func openPort(p Port) (*port, error) {
+func openPort(p Port, kernel *kernelCounts) (*port, error) {
 	tap, err := openSocket(p.Tap)
 	if err != nil {
 		return nil, err
@@ -144,7 +148,7 @@ func openPort(p Port) (*port, error) {
 	}
 	opened := &port{Port: p, tap: tap, uplink: uplink,
 		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
-	if opened.readBefore, err = framesRead(tap.index); err != nil {
+	if opened.readBefore, err = kernel.sent(tap.index); err != nil {
 		tap.close()
 		uplink.close()
 		return nil, err
@@ -164,6 +168,9 @@ func (g *Gate) Close() {
 		p.uplink.close()
 	}
 	g.wg.Wait()
+	g.in.Lock()
+	defer g.in.Unlock()
+	g.in.kernel.close()
 }
 
 // pump calls drain whenever the socket is readable, until it is closed.

@@ -30,6 +30,7 @@ type input struct {
 	takenBytes, committedBytes, cutBytes uint64
 	logLimit                             uint64
 	batch                                [sendBatch][]byte // being handed in
+	kernel                               *kernelCounts
 }
 
 // behind says how many bytes the log's far end must still keep.
@@ -206,7 +207,7 @@ func (g *Gate) CutInput() (InputCut, error) {
 	defer g.in.Unlock()
 	c := InputCut{Upto: g.in.handed}
 	for _, p := range g.ports {
-		unread, err := p.unread()
+		unread, err := p.unread(g.in.kernel)
 		if err != nil {
 			return c, fmt.Errorf("ask how much of port %s QEMU has read: %w", p.Name, err)
 		}
@@ -227,8 +228,8 @@ func (g *Gate) CommitInput() {
 
 // unread is how many of the frames handed in QEMU has certainly not made the
 // guest's own. While some are left in the tap one more may wait inside QEMU.
-func (p *port) unread() (uint32, error) {
-	read, err := framesRead(p.tap.index)
+func (p *port) unread(kernel *kernelCounts) (uint32, error) {
+	read, err := kernel.sent(p.tap.index)
 	if err != nil {
 		return 0, err
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -263,19 +262,6 @@ func waitForRoom(fd uintptr, deadline *time.Time) bool {
 	}
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
 	return true
-}
-
-// framesRead is how many frames the process behind a tap has read: the kernel
-// counts them as sent.
-func framesRead(ifindex int) (uint64, error) {
-	link, err := netlink.LinkByIndex(ifindex)
-	if err != nil {
-		return 0, fmt.Errorf("read the counters of interface %d: %w", ifindex, err)
-	}
-	if link.Attrs().Statistics == nil {
-		return 0, fmt.Errorf("interface %d has no counters", ifindex)
-	}
-	return link.Attrs().Statistics.TxPackets, nil
 }
 
 func (s *socket) close() { s.file.Close() }
