@@ -63,6 +63,8 @@ type Capture struct {
 	machine string
 	blocks  []colo.Block
 	recopy  recopy
+
+	deviceSize uint64 // bytes of device state that come next
 }
 
 // Start makes QEMU migrate to the capture's socket with COLO.
@@ -331,7 +333,8 @@ func (c *Capture) Stop(e *Epoch, number uint64) error {
 	return nil
 }
 
-// Copy reads the dirty pages and the device state into the epoch.
+// Copy reads the dirty pages into the epoch. When it returns QEMU has copied the
+// device state, too, and only has to hand it over: see CopyDevices.
 func (c *Capture) Copy(e *Epoch) error {
 	c.conn.SetReadDeadline(time.Now().Add(c.o.Patience))
 	defer c.conn.SetReadDeadline(time.Time{})
@@ -342,20 +345,29 @@ func (c *Capture) Copy(e *Epoch) error {
 		return fmt.Errorf("copy dirty pages of epoch %d: %w", e.Number, err)
 	}
 	var err error
-	if e.Device, err = c.reader.DeviceState(e.Device); err != nil {
+	if c.deviceSize, err = c.reader.DeviceSize(); err != nil {
+		return fmt.Errorf("copy device state of epoch %d: %w", e.Number, err)
+	}
+	return nil
+}
+
+// LetGo lets the guest run, once QEMU has handed over the device state: it finds
+// our answer there and need not wait until all has been read.
+func (c *Capture) LetGo() error { return c.send(colo.VMStateReceived, colo.VMStateLoaded) }
+
+// CopyDevices reads the device state into the epoch, after Copy.
+func (c *Capture) CopyDevices(e *Epoch) (err error) {
+	c.conn.SetReadDeadline(time.Now().Add(c.o.Patience))
+	defer c.conn.SetReadDeadline(time.Time{})
+	if e.Device, err = c.reader.Device(e.Device, c.deviceSize); err != nil {
 		return fmt.Errorf("copy device state of epoch %d: %w", e.Number, err)
 	}
 	e.Times.Copied = time.Now()
 	return nil
 }
 
-// Resume lets the guest run and returns when QEMU says that it does.
-func (c *Capture) Resume(ctx context.Context, e *Epoch) error {
-	if err := c.send(colo.VMStateReceived, colo.VMStateLoaded); err != nil {
-		return err
-	}
-	e.Times.Loaded = time.Now()
-	var err error
+// AwaitResume returns when QEMU says that the guest runs, after LetGo.
+func (c *Capture) AwaitResume(ctx context.Context, e *Epoch) (err error) {
 	e.Times.Resumed, e.Times.Pause, err = c.awaitResume(ctx)
 	return err
 }

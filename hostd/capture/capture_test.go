@@ -89,11 +89,12 @@ func drive(ctx context.Context, c *capture.Capture, s *seeded, checkpoints int, 
 		if err := c.Stop(e, uint64(n+1)); err != nil {
 			return err
 		}
-		if err := c.Copy(e); err != nil {
-			return err
-		}
-		if err := c.Resume(ctx, e); err != nil {
-			return err
+		for _, step := range []func() error{
+			func() error { return c.Copy(e) }, c.LetGo, func() error { return c.CopyDevices(e) }, func() error { return c.AwaitResume(ctx, e) },
+		} {
+			if err := step(); err != nil {
+				return err
+			}
 		}
 		if each != nil {
 			each(c, e)

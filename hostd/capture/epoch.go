@@ -64,7 +64,7 @@ type Epoch struct {
 
 // Times are the steps of a checkpoint, as this host's monotonic clock saw them.
 type Times struct {
-	Reply, Stopped, Copied, Loaded, Resumed time.Time
+	Reply, Stopped, Copied, Resumed time.Time
 	// Pause is STOP to RESUME by QEMU's own clock; zero where it was not told.
 	Pause time.Duration
 }

@@ -127,17 +127,15 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 // state and memory. The epoch cannot be used; the machine is protected anew.
 var errTorn = errors.New("QEMU worked on the agent channel while the guest was stopped")
 
+// copyEpoch stops the guest and copies it. Unless the epoch is the last one the
+// guest may run on as soon as QEMU has made its copies, while what is left of them
+// is read.
 func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
-	stopped := func() {}
+	stopped, unbroken := func() {}, func() bool { return true }
 	if agent := p.g.agent; agent != nil {
 		still := agent.Still()
 		defer still.End()
-		stopped = still.Stopped
-		defer func() {
-			if err == nil && !still.Unbroken() {
-				err = errTorn
-			}
-		}()
+		stopped, unbroken = still.Stopped, still.Unbroken
 	}
 	if t.input, err = p.g.gate.CutInput(); err != nil {
 		return err
@@ -153,14 +151,22 @@ func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
 	if err := p.capture.Copy(t.epoch); err != nil {
 		return err
 	}
+	if !unbroken() {
+		return errTorn
+	}
 	p.reach(fault.Copied, number)
-	return nil
+	if !t.last {
+		if err := p.capture.LetGo(); err != nil {
+			return err
+		}
+	}
+	return p.capture.CopyDevices(t.epoch)
 }
 
 func (p *protection) resume(t *taken) error {
 	ctx, cancel := context.WithTimeout(p.ctx, resumeLimit)
 	defer cancel()
-	if err := p.capture.Resume(ctx, t.epoch); err != nil {
+	if err := p.capture.AwaitResume(ctx, t.epoch); err != nil {
 		return err
 	}
 	p.reopen(t.epoch.Number)

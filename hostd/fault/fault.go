@@ -13,7 +13,7 @@ const (
 	Quiescing  = "quiescing"   // arriving packets wait, the agent is being asked
 	Stopped    = "stopped"     // the guest is stopped, its output is cut
 	Copying    = "copying"     // QEMU is sending memory, nothing of it is read
-	Copied     = "copied"      // memory and devices are read, the guest is still stopped
+	Copied     = "copied"      // memory is read, devices are copied, the guest is still stopped
 	Shipping   = "shipping"    // the guest runs again, the epoch is not sent yet
 	Sent       = "sent"        // the epoch is sent, not yet acknowledged
 	Committing = "committing"  // acknowledged, its output not yet released

@@ -75,11 +75,29 @@ func (r *Reader) Expect(m Message) error {
 	return nil
 }
 
-// DeviceState reads VMStateSize, the size and the device state, which it
-// appends to dst. The result is dst grown, also after an error.
+// DeviceSize reads VMStateSize and the size of the device state in bytes, which
+// comes next. QEMU has copied memory and devices by then (migration/colo.c,
+// colo_do_checkpoint_transaction): what is left is in its buffer.
+func (r *Reader) DeviceSize() (size uint64, err error) {
+	size, err = r.deviceSize()
+	return size, r.failed("read the size of the device state", err)
+}
+
+// Device reads so many bytes of device state and appends them to dst. The result
+// is dst grown, also after an error.
+func (r *Reader) Device(dst []byte, size uint64) ([]byte, error) {
+	start := len(dst)
+	dst = slices.Grow(dst, int(size))[:start+int(size)]
+	return dst, r.failed("read the device state", r.full(dst[start:]))
+}
+
+// DeviceState is DeviceSize and Device.
 func (r *Reader) DeviceState(dst []byte) ([]byte, error) {
-	dst, err := r.deviceState(dst)
-	return dst, r.failed("read the device state", err)
+	size, err := r.DeviceSize()
+	if err != nil {
+		return dst, err
+	}
+	return r.Device(dst, size)
 }
 
 // Section is the RAM section as Initial found it.
@@ -130,20 +148,15 @@ func (r *Reader) expect(want Message) error {
 	return err
 }
 
-func (r *Reader) deviceState(dst []byte) ([]byte, error) {
+func (r *Reader) deviceSize() (uint64, error) {
 	if err := r.expect(VMStateSize); err != nil {
-		return dst, err
+		return 0, err
 	}
 	size, err := r.u64()
-	if err != nil {
-		return dst, err
+	if err == nil && size > r.limits.DeviceState {
+		err = fmt.Errorf("%w: device state of %d bytes, at most %d", ErrLimit, size, r.limits.DeviceState)
 	}
-	if size > r.limits.DeviceState {
-		return dst, fmt.Errorf("%w: device state of %d bytes, at most %d", ErrLimit, size, r.limits.DeviceState)
-	}
-	start := len(dst)
-	dst = slices.Grow(dst, int(size))[:start+int(size)]
-	return dst, r.full(dst[start:])
+	return size, err
 }
 
 // full fills b. The stream ending here is always unexpected.
