@@ -22,7 +22,7 @@ func (o options) measureCell(ctx context.Context, c *cell) (err error) {
 	if err := o.stage(ctx, s, c); err != nil {
 		return s.Explain(err)
 	}
-	steps := []func(context.Context, *scene.Scene, *cell) error{o.pair, o.floor, o.stock}
+	steps := []func(context.Context, *scene.Scene, *cell) error{o.pair, o.floor, o.stillFloor, o.stock}
 	for range o.rounds {
 		for _, step := range steps {
 			if err := step(ctx, s, c); err != nil {
@@ -110,10 +110,18 @@ func pausesOf(events []lab.Event) (all []pause) {
 const pageSize = 4096
 
 func (o options) floor(ctx context.Context, s *scene.Scene, c *cell) error {
+	return o.toFloor(ctx, s, false, &c.Floor)
+}
+
+func (o options) stillFloor(ctx context.Context, s *scene.Scene, c *cell) error {
+	return o.toFloor(ctx, s, true, &c.StillFloor)
+}
+
+func (o options) toFloor(ctx context.Context, s *scene.Scene, still bool, rounds *[][]pause) error {
 	return o.without(ctx, s, func() error {
-		round, err := runFloor(ctx, s.A.RunDir, scene.Machine, warm+o.checkpoints, o.interval)
+		round, err := runFloor(ctx, s.A.RunDir, scene.Machine, still, warm+o.checkpoints, o.interval)
 		if err == nil {
-			c.Floor = append(c.Floor, round[warm:])
+			*rounds = append(*rounds, round[warm:])
 		}
 		return err
 	})

@@ -7,13 +7,18 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 	"github.com/stillpoint-ft/stillpoint/qmp"
 )
+
+const restLimit = 200 * time.Millisecond
 
 // floor is the peer that keeps nothing.
 type floor struct {
@@ -24,6 +29,8 @@ type floor struct {
 	device  []byte
 	pages   int
 	page    [colo.PageSize]byte
+	agent   *quiesce.Session // nil: the guest is stopped as it is
+	epoch   uint64
 }
 
 // nothing is its sink.
@@ -40,9 +47,13 @@ func (f *floor) Zero(int, uint64) error {
 }
 
 // runFloor takes checkpoints of the QEMU in a run directory, whose daemon must
-// not be there, and lets it go again.
-func runFloor(ctx context.Context, runDir, machine string, checkpoints int, interval time.Duration) (pauses []pause, err error) {
+// not be there, and lets it go again. Where still is set the guest's application
+// comes to rest before each, as for a checkpoint of Stillpoint.
+func runFloor(ctx context.Context, runDir, machine string, still bool, checkpoints int, interval time.Duration) (pauses []pause, err error) {
 	f := &floor{device: make([]byte, 0, 1<<20)}
+	if still {
+		defer f.meetAgent(ctx, filepath.Join(runDir, machine+".agent"))()
+	}
 	if f.monitor, err = qmp.Dial(ctx, filepath.Join(runDir, machine+".qmp"), nil); err != nil {
 		return nil, err
 	}
@@ -60,6 +71,17 @@ func runFloor(ctx context.Context, runDir, machine string, checkpoints int, inte
 		return nil, fmt.Errorf("floor: %w", err)
 	}
 	return pauses, nil
+}
+
+// meetAgent begins a session with the guest's agent.
+func (f *floor) meetAgent(ctx context.Context, socket string) (end func()) {
+	f.agent = quiesce.New(hclog.NewNullLogger(), quiesce.Options{Dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}})
+	ctx, cancel := context.WithCancel(ctx)
+	var ran sync.WaitGroup
+	ran.Go(func() { f.agent.Run(ctx) })
+	return func() { cancel(); ran.Wait() }
 }
 
 func (f *floor) connect(ctx context.Context, socket string) error {
@@ -157,18 +179,15 @@ func (f *floor) enterCOLO(ctx context.Context) error {
 func (f *floor) checkpoint(ctx context.Context) (pause, error) {
 	f.events.Drain()
 	f.pages = 0
+	f.epoch++
+	if f.agent != nil {
+		if _, err := f.agent.Quiesce(ctx, f.epoch, restLimit); err != nil {
+			return pause{}, fmt.Errorf("the application does not come to rest: %w", err)
+		}
+		defer func() { f.agent.Resume(f.epoch, false, 0) }()
+	}
 	began := time.Now()
-	if err := f.send(colo.CheckpointReply); err != nil {
-		return pause{}, err
-	}
-	if err := f.reader.Expect(colo.VMStateSend); err != nil {
-		return pause{}, err
-	}
-	if err := f.reader.Live(f); err != nil {
-		return pause{}, err
-	}
-	var err error
-	if f.device, err = f.reader.DeviceState(f.device[:0]); err != nil {
+	if err := f.copyNothing(); err != nil {
 		return pause{}, err
 	}
 	if err := f.send(colo.VMStateReceived, colo.VMStateLoaded); err != nil {
@@ -176,6 +195,24 @@ func (f *floor) checkpoint(ctx context.Context) (pause, error) {
 	}
 	resumed, stopped, err := f.awaitResume(ctx)
 	return pause{Stopped: stopped, Reply: resumed.Sub(began), Pages: f.pages}, err
+}
+
+// copyNothing reads an epoch, and drops it.
+func (f *floor) copyNothing() (err error) {
+	if f.agent != nil {
+		defer f.agent.Still().End()
+	}
+	if err := f.send(colo.CheckpointReply); err != nil {
+		return err
+	}
+	if err := f.reader.Expect(colo.VMStateSend); err != nil {
+		return err
+	}
+	if err := f.reader.Live(f); err != nil {
+		return err
+	}
+	f.device, err = f.reader.DeviceState(f.device[:0])
+	return err
 }
 
 func (f *floor) send(messages ...colo.Message) error {

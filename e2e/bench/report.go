@@ -80,6 +80,13 @@ func (c *cell) PauseRow() string {
 		ratio(ours, floor, 0.5), ratio(ours, floor, 0.95), ratio(ours, stock, 0.5), ratio(ours, stock, 0.95), ratio(floor, stock, 0.5))
 }
 
+// StillRow compares with the floor at the same still point.
+func (c *cell) StillRow() string {
+	ours, floor, still := over(c.Pair, stopped), over(c.Floor, stopped), over(c.StillFloor, stopped)
+	return fmt.Sprintf("%s %.0f, %.0f | %.2f, %.2f | %v | %v | %v |", c.head(), copied(c.Pair), copied(c.StillFloor), still.at(0.5), still.at(0.95),
+		ratio(ours, still, 0.5), ratio(ours, still, 0.95), ratio(still, floor, 0.5))
+}
+
 // ReplyRow compares the time from reply to RESUME.
 func (c *cell) ReplyRow() string {
 	ours, floor := over(c.Pair, reply), over(c.Floor, reply)

@@ -46,7 +46,9 @@ type cell struct {
 	Memory             string
 	Rate               int // pages that the guest rewrites all the time
 	Pair, Floor, Stock [][]pause
-	Cost               []cost
+	// StillFloor is the floor with the guest's application at rest.
+	StillFloor [][]pause `json:",omitempty"`
+	Cost       []cost
 }
 
 // cost of one round of Stillpoint's checkpoints.
