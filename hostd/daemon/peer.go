@@ -201,6 +201,9 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, primary string, gene
 		return err
 	}
 	g.board.setQEMU(version.String())
+	if err := g.qemu.Monitor().MigrateIncoming(ctx, "unix:"+g.qemu.IncomingSocket()); err != nil {
+		return err
+	}
 	if err := g.makeStandby(l, primary); err != nil {
 		return err
 	}

@@ -64,13 +64,10 @@ func (g *guest) runStandby(ctx context.Context, s *standby) error {
 	}
 }
 
-// feed hands QEMU the synthesized migration stream.
+// feed hands QEMU, which has listened since it was prepared, the synthesized
+// migration stream.
 func (g *guest) feed(ctx context.Context, s *standby) error {
-	socket := g.qemu.IncomingSocket()
-	if err := g.qemu.Monitor().MigrateIncoming(ctx, "unix:"+socket); err != nil {
-		return err
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", g.qemu.IncomingSocket())
 	if err != nil {
 		return fmt.Errorf("connect to the waiting QEMU: %w", err)
 	}
