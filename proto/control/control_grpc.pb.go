@@ -4,7 +4,7 @@
 // - protoc             v3.21.12
 // source: control.proto
 
-// The daemon's API, served over a unix socket.
+// The daemon's API, served over a unix socket, and to other hosts over mutual TLS.
 
 package control
 
