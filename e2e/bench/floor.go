@@ -18,7 +18,8 @@ import (
 	"github.com/stillpoint-ft/stillpoint/qmp"
 )
 
-const restLimit = 200 * time.Millisecond
+// restLimit is a machine's quiesce-deadline by default.
+const restLimit = 20 * time.Millisecond
 
 // floor is the peer that keeps nothing.
 type floor struct {
@@ -181,9 +182,7 @@ func (f *floor) checkpoint(ctx context.Context) (pause, error) {
 	f.pages = 0
 	f.epoch++
 	if f.agent != nil {
-		if _, err := f.agent.Quiesce(ctx, f.epoch, restLimit); err != nil {
-			return pause{}, fmt.Errorf("the application does not come to rest: %w", err)
-		}
+		_, _ = f.agent.Quiesce(ctx, f.epoch, restLimit) // one that is late is stopped as it is, as by the daemon
 		defer func() { f.agent.Resume(f.epoch, false, 0) }()
 	}
 	began := time.Now()

@@ -237,7 +237,7 @@ func (p *protection) post(e pair.Event) {
 // its own event, which must not be overtaken by this one.
 func (p *protection) failed(err error) {
 	select {
-	case <-p.g.qemu.Exited():
+	case <-p.g.qemu.Ending():
 		return
 	case <-p.ctx.Done():
 		return
