@@ -14,6 +14,8 @@ const (
 	HangsUp       = "hangs up"       // before the first copy
 	BadCheckpoint = "bad checkpoint" // a page outside of memory
 	LargeDevice   = "large device"   // a device state of 1 TiB
+	FailsTakeover = "fails takeover" // ends when it is to run from a replica
+	SleepsOn      = "sleeps on"      // takes a replica and does not run
 )
 
 // Guest is what a false QEMU plays.

@@ -52,7 +52,7 @@ func (q *qemu) attend(m *monitor) {
 		if c.ID != nil {
 			id = `,"id":` + string(c.ID)
 		}
-		m.say(`{"return":` + q.answer(c) + id + `}`)
+		m.say(`{` + q.answer(c) + id + `}`)
 	}
 }
 
@@ -91,22 +91,35 @@ func (q *qemu) event(name string) {
 	}
 }
 
+// answer is a "return" or an "error" member.
 func (q *qemu) answer(c command) string {
+	result, err := q.obey(c)
+	if err != nil {
+		return fmt.Sprintf(`"error":{"class":"GenericError","desc":%q}`, err.Error())
+	}
+	return `"return":` + result
+}
+
+func (q *qemu) obey(c command) (result string, err error) {
 	switch c.Execute + c.OutOfBand {
 	case "query-version":
-		return version
+		return version, nil
 	case "query-status":
-		return `{"status":"running","running":true}`
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return fmt.Sprintf(`{"status":%q,"running":%v}`, q.runState, q.runState == "running"), nil
 	case "query-migrate":
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status)
+		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status), nil
 	case "query-yank":
-		return `[]`
+		return `[]`, nil
 	case "migrate":
 		go q.migrate(strings.TrimPrefix(c.Arguments.URI, "unix:"))
+	case "migrate-incoming":
+		return `{}`, q.listenIncoming(c.Arguments.URI)
 	case "x-colo-lost-heartbeat":
 		q.setStatus("none")
 	}
-	return `{}`
+	return `{}`, nil
 }

@@ -24,6 +24,7 @@ type qemu struct {
 	mu       sync.Mutex
 	monitors []*monitor
 	status   string // of the migration
+	runState string
 }
 
 // Play is QEMU with these arguments. It ends with an error, or with the process
@@ -37,7 +38,10 @@ func Play(args []string) error {
 	if guest.Fault == Ends {
 		return errors.New("qemu: -device unheard-of: no such device")
 	}
-	q := &qemu{guest: guest, status: "none"}
+	q := &qemu{guest: guest, status: "none", runState: "running"}
+	if option(args, "-incoming") != "" {
+		q.runState = "inmigrate"
+	}
 	if q.memory, err = makeRAM(option(args, "-object")); err != nil {
 		return err
 	}
@@ -119,6 +123,12 @@ func (q *qemu) setStatus(status string) {
 	q.status = status
 }
 
+func (q *qemu) setRunState(state string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.runState = state
+}
+
 // migrate connects to the daemon and plays the guest's fate.
 func (q *qemu) migrate(socket string) {
 	conn, err := net.Dial("unix", socket)
@@ -159,7 +169,7 @@ func (q *qemu) colo(conn net.Conn) {
 			return
 		}
 		conn.Write(colo.AppendMessage(nil, colo.VMStateSend))
-		if q.guest.Fault == "" {
+		if q.guest.Fault != BadCheckpoint {
 			dirty(stream, q.guest, uint64(n))
 		}
 		conn.Write(stream)

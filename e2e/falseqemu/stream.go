@@ -75,7 +75,17 @@ func checkpoint(g Guest, memory uint64) []byte {
 		size = 1 << 40
 	}
 	b = binary.BigEndian.AppendUint64(b, size)
-	return append(b, make([]byte, g.Device)...)
+	return appendDevices(b, g.Device)
+}
+
+// appendDevices begins as QEMU's device state does: with a whole section.
+func appendDevices(b []byte, size int) []byte {
+	at := len(b)
+	b = append(b, make([]byte, size)...)
+	if size > 0 {
+		b[at] = 4
+	}
+	return b
 }
 
 // dirty makes every page of a checkpoint another one than in the last.
