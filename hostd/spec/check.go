@@ -2,11 +2,13 @@ package spec
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
 )
@@ -23,7 +25,7 @@ func (m Machine) check(f *yamlfile.File) {
 	}
 	const mib, least, most = 1 << 20, 16 << 20, 4 << 40
 	if m.Memory < least || m.Memory > most || m.Memory%mib != 0 {
-		f.Problem("memory", "%d bytes: want 16MiB to 4TiB in whole MiB", m.Memory)
+		f.Problem("memory", "%d bytes: want 16MiB to 4TiB in whole MiB (M and G count in thousands; write 256MiB or 1GiB)", m.Memory)
 	}
 	if m.CPUs < 1 || m.CPUs > 255 {
 		f.Problem("cpus", "%d: want 1 to 255", m.CPUs)
@@ -53,6 +55,12 @@ func (m Machine) checkBoot(f *yamlfile.File) {
 			f.Problem("disk.image", "is missing")
 		}
 	}
+	for i, c := range m.Append {
+		if unicode.IsControl(c) {
+			f.Problem("append", "character %U at %d is not allowed in a kernel's command line; write it on one line, or fold it with >-", c, i)
+			break
+		}
+	}
 	for _, p := range paths {
 		if field, path := p[0], p[1]; path != "" && !filepath.IsAbs(path) {
 			f.Problem(field, "%q is no absolute path: the standby reads the same file", path)
@@ -76,8 +84,8 @@ func (m Machine) checkPorts(f *yamlfile.File) {
 		unique(field+".name", "port "+p.Name)
 		for _, card := range [][2]string{{".tap", p.Tap}, {".uplink", p.Uplink}} {
 			name, value := card[0], card[1]
-			if !interfaceName.MatchString(value) {
-				f.Problem(field+name, "%q is no interface name: 1 to 15 letters, digits, dots, dashes and underscores", value)
+			if !interfaceName.MatchString(value) || slices.Contains(reserved, value) {
+				f.Problem(field+name, "%q is not a valid interface name: 1 to 15 letters, digits, dots, dashes and underscores", value)
 				continue
 			}
 			unique(field+name, value)
@@ -86,8 +94,31 @@ func (m Machine) checkPorts(f *yamlfile.File) {
 			f.Problem(field+".mac", "%v is not the address of one card", p.MAC)
 		}
 		unique(field+".mac", p.MAC.String())
+		for j, a := range p.Addresses {
+			if why := unfit(a); why != "" {
+				f.Problem(fmt.Sprintf("%s.addresses[%d]", field, j), "%v %s", a, why)
+			}
+		}
 	}
 }
+
+// unfit says why an address cannot be a guest's: after a takeover it would be
+// announced to the whole network.
+func unfit(a netip.Addr) string {
+	switch {
+	case a.Zone() != "":
+		return "has a zone; leave out %" + a.Zone()
+	case a.Is4In6():
+		return "is an IPv4 address in IPv6 form; write " + a.Unmap().String()
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "is not the address of one host"
+	}
+	return ""
+}
+
+// reserved are names that mean something else to the kernel: directories, and all
+// interfaces at once in /proc/sys/net.
+var reserved = []string{".", "..", "all", "default"}
 
 // owned are QEMU options that the daemon sets itself.
 var owned = []string{"-name", "-machine", "-M", "-m", "-smp", "-qmp", "-incoming", "-daemonize", "-S", "-accel", "-enable-kvm", "-mem-path", "-loadvm", "-runas", "-chroot"}

@@ -151,3 +151,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNamesThatLookLikeSomethingElse: what Marshal writes, as it does for the
+// standby, is the same machine.
+func TestNamesThatLookLikeSomethingElse(t *testing.T) {
+	for _, name := range []string{"01", "0755", "1.10", "1e3", "0x1F", "true", "False", "null", "no", "2024-01-01", "12_000"} {
+		m, err := Parse("m.yaml", []byte("name: \""+name+"\"\nmemory: 64MiB\nkernel: /k\nappend: \""+name+"\"\ncpu: \""+name+"\"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := Parse("again.yaml", text)
+		if err != nil || back.Name != name || back.Append != name || back.CPU != name {
+			t.Errorf("%s: %v, name %q, append %q, cpu %q in %s", name, err, back.Name, back.Append, back.CPU, text)
+		}
+	}
+}

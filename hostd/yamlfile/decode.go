@@ -4,7 +4,9 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -50,7 +52,7 @@ func (f *File) mapping(node ast.Node, field string, v reflect.Value) {
 		return
 	}
 	for _, pair := range m.Values {
-		name := pair.Key.String()
+		name := keyName(pair.Key)
 		i := slices.Index(names(v.Type()), name)
 		if i < 0 {
 			f.problem(line(pair.Key), join(field, name), "unknown field"+suggestion(name, names(v.Type())))
@@ -78,18 +80,53 @@ func (f *File) text(node ast.Node, field string, v reflect.Value) {
 		f.problem(line(node), field, "one value is expected here")
 		return
 	}
-	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(fmt.Sprint(s.GetValue()))); err != nil {
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(written(s))); err != nil {
 		f.problem(line(node), field, err.Error())
 	}
 }
 
-var kinds = map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number", reflect.String: "a text"}
+// keyName is a field's name, quoted in the file or not, as JSON quotes all of them.
+func keyName(key ast.MapKeyNode) string {
+	if s, ok := key.(ast.ScalarNode); ok {
+		return written(s)
+	}
+	return key.String()
+}
+
+// written is a value as the file has it: a host 01, a machine 1.10 and an
+// interface 0123 are names, and not the numbers that YAML takes them for.
+func written(s ast.ScalarNode) string {
+	switch s.(type) {
+	case *ast.StringNode, *ast.LiteralNode:
+		return fmt.Sprint(s.GetValue())
+	}
+	return strings.TrimSpace(s.GetToken().Value)
+}
+
+var kinds = map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number in decimal digits", reflect.String: "a text"}
+
+// decimal leaves out what programs read in different ways: 010 is 8 to some and 10
+// to others.
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 func (f *File) scalar(node ast.Node, field string, v reflect.Value) {
-	_, ok := node.(ast.ScalarNode)
-	if !ok || yaml.NodeToValue(node, v.Addr().Interface()) != nil {
-		f.problem(line(node), field, fmt.Sprintf("%q is not %s", strings.TrimSpace(node.String()), kinds[v.Kind()]))
+	if s, ok := node.(ast.ScalarNode); ok && setScalar(v, s) {
+		return
 	}
+	f.problem(line(node), field, fmt.Sprintf("%q is not %s", strings.TrimSpace(node.String()), kinds[v.Kind()]))
+}
+
+func setScalar(v reflect.Value, s ast.ScalarNode) bool {
+	switch text := written(s); v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+		return true
+	case reflect.Int:
+		n, err := strconv.Atoi(text)
+		v.SetInt(int64(n))
+		return err == nil && decimal.MatchString(text)
+	}
+	return yaml.NodeToValue(s, v.Addr().Interface()) == nil
 }
 
 // names of a struct's fields in YAML, in their order.

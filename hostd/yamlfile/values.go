@@ -2,6 +2,7 @@ package yamlfile
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ type Size uint64
 // UnmarshalText reads a size.
 func (s *Size) UnmarshalText(b []byte) error {
 	n, err := humanize.ParseBytes(string(b))
-	if err != nil {
-		return fmt.Errorf("%q is no size; write it as 64MiB or 1GiB", b)
+	if err != nil || len(b) > 1 && b[0] == '0' && b[1] >= '0' && b[1] <= '9' {
+		return fmt.Errorf("%q is not a size; write it as 64MiB or 1GiB", b)
 	}
 	*s = Size(n)
 	return nil
@@ -42,7 +43,7 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return fmt.Errorf("%q is no duration; write it as 50ms or 1s", b)
+		return fmt.Errorf("%q is not a duration; write it as 50ms or 1s", b)
 	}
 	*d = Duration(v)
 	return nil
@@ -58,8 +59,8 @@ type Percent float64
 func (p *Percent) UnmarshalText(b []byte) error {
 	number, found := strings.CutSuffix(strings.TrimSpace(string(b)), "%")
 	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	if err != nil || !found {
-		return fmt.Errorf("%q is no percentage; write it as 10%%", b)
+	if err != nil || !found || math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Errorf("%q is not a percentage; write it as 10%%", b)
 	}
 	*p = Percent(v / 100)
 	return nil

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -42,18 +44,61 @@ func Decode(name string, data []byte, v any) (f *File, err error) {
 			f, err = nil, fmt.Errorf("%s: cannot be read as YAML: %v", name, r)
 		}
 	}()
+	if data, err = plainText(data); err != nil {
+		return nil, fmt.Errorf("%s:%w", name, err)
+	}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return nil, located(name, err)
+		return nil, located(name, data, err)
 	}
-	if len(tree.Docs) > 1 {
-		return nil, fmt.Errorf("%s: more than one YAML document", name)
+	body, err := onlyDocument(tree)
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w", name, err)
 	}
 	f = &File{name: name, tree: tree}
-	if len(tree.Docs) == 1 {
-		f.decode(tree.Docs[0].Body, v)
-	}
+	f.decode(body, v)
 	return f, f.Err()
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// plainText takes off the byte order mark that some editors write, and refuses
+// what is not a text file in UTF-8, naming the line.
+func plainText(data []byte) ([]byte, error) {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, errors.New("1: the file is in UTF-16; save it as UTF-8")
+	}
+	data = bytes.TrimPrefix(data, byteOrderMark)
+	line := 1
+	for rest := data; len(rest) > 0; {
+		c, size := utf8.DecodeRune(rest)
+		switch {
+		case c == utf8.RuneError && size == 1:
+			return nil, fmt.Errorf("%d: byte %#x is not UTF-8", line, rest[0])
+		case c == '\n':
+			line++
+		case c != '\t' && c != '\r' && unicode.IsControl(c):
+			return nil, fmt.Errorf("%d: character %U is not allowed; remove it", line, c)
+		}
+		rest = rest[size:]
+	}
+	return data, nil
+}
+
+// onlyDocument is the body of the one document that says something. Directives
+// and separators around it are documents to the parser.
+func onlyDocument(tree *ast.File) (body ast.Node, err error) {
+	for _, d := range tree.Docs {
+		switch d.Body.(type) {
+		case nil, *ast.DirectiveNode, *ast.CommentGroupNode, *ast.NullNode:
+			continue
+		}
+		if body != nil {
+			return nil, fmt.Errorf("%d: a second YAML document begins here; give one", line(d.Body))
+		}
+		body = d.Body
+	}
+	return body, nil
 }
 
 // tooDeep returns the first line at which brackets, or dashes on one line,
@@ -83,12 +128,16 @@ func tooDeep(data []byte) int {
 
 // located puts the file's name before a parser's error, which brings its own
 // line.
-func located(name string, err error) error {
+func located(name string, data []byte, err error) error {
+	hint := ""
+	if bytes.ContainsRune(data, '\u00a0') {
+		hint = "; the file contains a no-break space (U+00A0), which looks like a space and is not one"
+	}
 	var syntax yaml.Error
 	if errors.As(err, &syntax) && syntax.GetToken() != nil && syntax.GetToken().Position != nil {
-		return fmt.Errorf("%s:%d: %s", name, syntax.GetToken().Position.Line, syntax.GetMessage())
+		return fmt.Errorf("%s:%d: %s%s", name, syntax.GetToken().Position.Line, syntax.GetMessage(), hint)
 	}
-	return fmt.Errorf("%s: %s", name, strings.TrimSpace(err.Error()))
+	return fmt.Errorf("%s: %s%s", name, strings.TrimSpace(err.Error()), hint)
 }
 
 // Problem notes that the value of a field (as in "ports[0].mac") is wrong.
