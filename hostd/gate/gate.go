@@ -25,7 +25,9 @@ type Options struct {
 	// HeldOutput and HeldInput bound what waits, in bytes; beyond them frames
 	// are dropped and counted, as a full queue of a network card would.
 	HeldOutput, HeldInput int
-	Log                   hclog.Logger
+	// Wires open the ports' interfaces; nil for those of this host.
+	Wires Wires
+	Log   hclog.Logger
 }
 
 type outputMode int
@@ -50,6 +52,7 @@ const (
 type Gate struct {
 	log   hclog.Logger
 	ports []*port
+	wires Wires
 	limit struct{ output, input int }
 	held  chan struct{}
 	stats counters
@@ -74,10 +77,11 @@ type Gate struct {
 
 type port struct {
 	Port
-	tap, uplink *socket
+	tap, uplink Wire
 	fromTap     []byte
 	fromUplink  []byte
 	learned     addressBook
+	drain       func(fd int) // drainTapLocked, made once
 	// delivered counts frames handed to the tap since the gate was opened, when
 	// QEMU had read readBefore. Guarded by the input's lock.
 	delivered, readBefore uint64
@@ -110,8 +114,8 @@ func Open(o Options) (*Gate, error) {
 	}
 	for i := range g.ports {
 		g.wg.Add(2)
-		go g.pump(g.ports[i].tap, func(fd int) error { return g.drainTap(i, fd) })
-		go g.pump(g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
+		go g.pump(g.ports[i].Tap, g.ports[i].tap, func(fd int) error { return g.drainTap(i, fd) })
+		go g.pump(g.ports[i].Uplink, g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
 	}
 	return g, nil
 }
@@ -122,35 +126,38 @@ func bind(o Options) (*Gate, error) {
 	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
 	g.out.open = &Output{}
 	var err error
-	if g.in.kernel, err = openKernelCounts(); err != nil {
-		return nil, err
+	if g.wires = o.Wires; g.wires == nil {
+		if g.wires, err = openInterfaces(); err != nil {
+			return nil, err
+		}
 	}
-	for _, p := range o.Ports {
-		opened, err := openPort(p, g.in.kernel)
+	for i, p := range o.Ports {
+		opened, err := openPort(p, g.wires)
 		if err != nil {
 			g.Close()
 			return nil, fmt.Errorf("open port %s: %w", p.Name, err)
 		}
+		opened.drain = func(fd int) { _ = g.drainTapLocked(i, fd) }
 		g.ports = append(g.ports, opened)
 	}
 	return g, nil
 }
 
-func openPort(p Port, kernel *kernelCounts) (*port, error) {
-	tap, err := openSocket(p.Tap)
+func openPort(p Port, wires Wires) (*port, error) {
+	tap, err := wires.Open(p.Tap)
 	if err != nil {
 		return nil, err
 	}
-	uplink, err := openSocket(p.Uplink)
+	uplink, err := wires.Open(p.Uplink)
 	if err != nil {
-		tap.close()
+		tap.Close()
 		return nil, err
 	}
 	opened := &port{Port: p, tap: tap, uplink: uplink,
 		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
-	if opened.readBefore, err = kernel.sent(tap.index); err != nil {
-		tap.close()
-		uplink.close()
+	if opened.readBefore, err = tap.Taken(); err != nil {
+		tap.Close()
+		uplink.Close()
 		return nil, err
 	}
 	for _, a := range p.Addresses {
@@ -164,29 +171,20 @@ func (g *Gate) Close() {
 	g.Silence()
 	g.DropInput()
 	for _, p := range g.ports {
-		p.tap.close()
-		p.uplink.close()
+		p.tap.Close()
+		p.uplink.Close()
 	}
 	g.wg.Wait()
 	g.in.Lock()
 	defer g.in.Unlock()
-	g.in.kernel.close()
+	g.wires.Close()
 }
 
 // pump calls drain whenever the socket is readable, until it is closed.
-func (g *Gate) pump(s *socket, drain func(fd int) error) {
+func (g *Gate) pump(name string, w Wire, drain func(fd int) error) {
 	defer g.wg.Done()
-	for {
-		var failed error
-		err := s.raw.Read(func(fd uintptr) bool {
-			failed = drain(int(fd))
-			return failed != nil
-		})
-		if err != nil {
-			return // closed
-		}
-		g.log.Error("port stops: its interface is gone", "interface", s.name, "error", failed)
-		return
+	if err := w.Await(drain); err != nil {
+		g.log.Error("port stops: its interface is gone", "interface", name, "error", err)
 	}
 }
 

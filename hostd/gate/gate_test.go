@@ -61,8 +61,8 @@ func wireOf(t testing.TB, o Options, open func(Options) (*Gate, error)) *wire {
 	w := &wire{Gate: g, guest: endpoint(t, "guest"), network: endpoint(t, "network")}
 	t.Cleanup(func() {
 		g.Close()
-		w.guest.close()
-		w.network.close()
+		w.guest.Close()
+		w.network.Close()
 	})
 	return w
 }
@@ -138,7 +138,7 @@ func (w *wire) expect(t *testing.T, s *socket, first, last int) {
 func (w *wire) expectNothing(t *testing.T, s *socket, through string) {
 	t.Helper()
 	marker := endpoint(t, through)
-	defer marker.close()
+	defer marker.Close()
 	if err := marker.send(frame(peerMAC, 9999)); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func readFrame(t *testing.T, s *socket, limit time.Duration) []byte {
 	for {
 		var got []byte
 		err := s.raw.Read(func(fd uintptr) bool {
-			n, again, _ := s.receive(int(fd), b)
+			n, again, _ := s.Receive(int(fd), b)
 			got = b[:n]
 			return !again
 		})
@@ -283,7 +283,7 @@ func TestVLANTagSurvives(t *testing.T) {
 	b := make([]byte, 2048)
 	var got []byte
 	w.network.raw.Read(func(fd uintptr) bool {
-		n, again, _ := w.network.receive(int(fd), b)
+		n, again, _ := w.network.Receive(int(fd), b)
 		got = b[:n]
 		return !again
 	})
@@ -354,7 +354,7 @@ func TestALateReleaseStops(t *testing.T) {
 func TestALostFrameTakesNoOtherAlong(t *testing.T) {
 	w := newWire(t, Options{})
 	long := append(frame(guestMAC, 2), make([]byte, 4000)...)
-	lost, err := w.ports[0].uplink.sendAll([][]byte{frame(guestMAC, 1), long, frame(guestMAC, 3), long, frame(guestMAC, 5)})
+	lost, err := w.ports[0].uplink.SendAll([][]byte{frame(guestMAC, 1), long, frame(guestMAC, 3), long, frame(guestMAC, 5)})
 	if lost != 2 || !errors.Is(err, unix.EMSGSIZE) {
 		t.Fatalf("%d frames lost (%v), want 2", lost, err)
 	}

@@ -30,7 +30,6 @@ type input struct {
 	takenBytes, committedBytes, cutBytes uint64
 	logLimit                             uint64
 	batch                                [sendBatch][]byte // being handed in
-	kernel                               *kernelCounts
 }
 
 // behind says how many bytes the log's far end must still keep.
@@ -46,7 +45,7 @@ func (g *Gate) drainUplink(i, fd int) error {
 func (g *Gate) drainUplinkLocked(i, fd int) error {
 	p := g.ports[i]
 	for {
-		n, again, err := p.uplink.receive(fd, p.fromUplink)
+		n, again, err := p.uplink.Receive(fd, p.fromUplink)
 		if again || err != nil {
 			return err
 		}
@@ -64,7 +63,7 @@ func (g *Gate) accept(i int, frame []byte) {
 	case in.mode == dropping, !g.roomFor(frame):
 		g.stats.inputDropped.Add(1)
 	case in.mode == open && in.log == LogOff && in.queue.len() == 0:
-		g.deliver(i, frame)
+		g.deliver(i, append(in.batch[:0], frame)...)
 	default:
 		in.queue.push(i, frame)
 		if in.log != LogOff {
@@ -144,7 +143,7 @@ func (in *input) trim() {
 
 func (g *Gate) deliver(port int, frames ...[]byte) {
 	p := g.ports[port]
-	lost, err := p.tap.sendAll(frames)
+	lost, err := p.tap.SendAll(frames)
 	if err != nil {
 		g.stats.inputDropped.Add(uint64(lost))
 		g.log.Debug("frames not delivered", "lost", lost, "error", err)
@@ -207,7 +206,7 @@ func (g *Gate) CutInput() (InputCut, error) {
 	defer g.in.Unlock()
 	c := InputCut{Upto: g.in.handed}
 	for _, p := range g.ports {
-		unread, err := p.unread(g.in.kernel)
+		unread, err := p.unread()
 		if err != nil {
 			return c, fmt.Errorf("ask how much of port %s QEMU has read: %w", p.Name, err)
 		}
@@ -228,8 +227,8 @@ func (g *Gate) CommitInput() {
 
 // unread is how many of the frames handed in QEMU has certainly not made the
 // guest's own. While some are left in the tap one more may wait inside QEMU.
-func (p *port) unread(kernel *kernelCounts) (uint32, error) {
-	read, err := kernel.sent(p.tap.index)
+func (p *port) unread() (uint32, error) {
+	read, err := p.tap.Taken()
 	if err != nil {
 		return 0, err
 	}

@@ -98,6 +98,6 @@ func (g *Gate) DrainInput() {
 		return
 	}
 	for i, p := range g.ports {
-		p.uplink.raw.Control(func(fd uintptr) { _ = g.drainUplinkLocked(i, int(fd)) })
+		p.uplink.Now(func(fd int) { _ = g.drainUplinkLocked(i, fd) })
 	}
 }

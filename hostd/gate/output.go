@@ -13,7 +13,7 @@ func (g *Gate) drainTap(i, fd int) error {
 func (g *Gate) drainTapLocked(i, fd int) error {
 	p := g.ports[i]
 	for {
-		n, again, err := p.tap.receive(fd, p.fromTap)
+		n, again, err := p.tap.Receive(fd, p.fromTap)
 		if again || err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func (g *Gate) drainTapLocked(i, fd int) error {
 func (g *Gate) emit(i int, frame []byte) {
 	switch g.out.mode {
 	case passing:
-		g.transmit(i, frame)
+		g.transmit(i, append(g.out.batch[:0], frame)...)
 		g.stats.released.Add(1)
 	case holding:
 		g.store(i, frame)
@@ -60,7 +60,7 @@ func (g *Gate) transmit(port int, frames ...[]byte) {
 	if port >= len(g.ports) {
 		return
 	}
-	if lost, err := g.ports[port].uplink.sendAll(frames); err != nil {
+	if lost, err := g.ports[port].uplink.SendAll(frames); err != nil {
 		g.stats.sendErrors.Add(uint64(lost))
 		g.log.Debug("frames not sent", "lost", lost, "error", err)
 	}
@@ -107,8 +107,8 @@ func (g *Gate) setOutput(m outputMode) {
 func (g *Gate) Cut(epoch uint64) *Output {
 	g.out.Lock()
 	defer g.out.Unlock()
-	for i, p := range g.ports {
-		p.tap.raw.Control(func(fd uintptr) { _ = g.drainTapLocked(i, int(fd)) })
+	for _, p := range g.ports {
+		p.tap.Now(p.drain)
 	}
 	if g.out.mode == passing { // the first cut of a protection begins to hold
 		g.out.mode = holding

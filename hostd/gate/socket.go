@@ -31,18 +31,24 @@ const (
 type socket struct {
 	name  string
 	index int
-	file  *os.File
-	raw   syscall.RawConn
+	// counts are those of all the gate's sockets; nil where nobody asks.
+	counts *kernelCounts
+	file   *os.File
+	raw    syscall.RawConn
 
-	// of receive
+	// of Receive
 	message unix.Msghdr
 	vector  unix.Iovec
 	oob     []byte
 	reads   uint64 // system calls
 
+	// of Now
+	drain    func(fd int)
+	drainNow func(fd uintptr) // calls drain, made once
+
 	sending sync.Mutex
 	writes  uint64 // system calls
-	// of sendAll: what each message sends, what is left of them, what came of it
+	// of SendAll: what each message sends, what is left of them, what came of it
 	outgoing   [sendBatch]unix.Mmsghdr
 	outVectors [sendBatch]unix.Iovec
 	left       []unix.Mmsghdr
@@ -82,6 +88,7 @@ func bindSocket(ifname string) (*socket, error) {
 	s := &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}
 	s.message.Iov, s.message.Iovlen = &s.vector, 1
 	s.write = s.writeFrames
+	s.drainNow = func(fd uintptr) { s.drain(int(fd)) }
 	for i := range s.outgoing {
 		s.outgoing[i].Hdr.Iov, s.outgoing[i].Hdr.Iovlen = &s.outVectors[i], 1
 	}
@@ -114,9 +121,9 @@ func configure(fd, ifindex int) error {
 	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex})
 }
 
-// receive reads one frame, virtio header first, into b. It reports again when
+// Receive reads one frame, virtio header first, into b. It reports again when
 // nothing is readable.
-func (s *socket) receive(fd int, b []byte) (n int, again bool, err error) {
+func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
 	n, oobn, errno := s.receiveMessage(fd, b[:len(b)-vlanTag])
 	switch errno {
 	case 0:
@@ -193,15 +200,15 @@ func insertVLAN(b []byte, n int, tci, tpid uint16) int {
 
 // send writes one frame with its virtio header.
 func (s *socket) send(frame []byte) error {
-	_, err := s.sendAll([][]byte{frame})
+	_, err := s.SendAll([][]byte{frame})
 	return err
 }
 
-// sendAll writes at most sendBatch frames, each with its virtio header, in one
+// SendAll writes at most sendBatch frames, each with its virtio header, in one
 // system call if the kernel takes them. A full transmit queue is waited for, but
 // not for long: a dead uplink must not stop the daemon. It returns how many
 // frames are lost, and why the last of them is.
-func (s *socket) sendAll(frames [][]byte) (lost int, err error) {
+func (s *socket) SendAll(frames [][]byte) (lost int, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	for i, f := range frames {
@@ -264,4 +271,5 @@ func waitForRoom(fd uintptr, deadline *time.Time) bool {
 	return true
 }
 
-func (s *socket) close() { s.file.Close() }
+// Close ends Await.
+func (s *socket) Close() { s.file.Close() }
