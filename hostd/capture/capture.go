@@ -7,13 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 	"github.com/stillpoint-ft/stillpoint/qmp"
@@ -37,6 +34,8 @@ type Options struct {
 	Monitor Monitor
 	// Socket is where QEMU will connect to; it is made and removed here.
 	Socket string
+	// Listen is used instead of Socket where it is not nil.
+	Listen func() (Listener, error)
 	// Delay after which QEMU asks for the next checkpoint by itself.
 	Delay  time.Duration
 	Limits colo.Limits
@@ -57,7 +56,7 @@ const DefaultPatience = 30 * time.Second
 // Stop, Copy, Resume; Close and Leave may be called by another.
 type Capture struct {
 	o       Options
-	conn    *net.UnixConn
+	conn    Conn
 	reader  *colo.Reader
 	events  *qmp.Subscription
 	machine string
@@ -82,25 +81,28 @@ func Start(ctx context.Context, o Options) (*Capture, error) {
 }
 
 func (c *Capture) connect(ctx context.Context) error {
-	os.Remove(c.o.Socket)
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.o.Socket, Net: "unix"})
+	listen := c.o.Listen
+	if listen == nil {
+		listen = c.listen
+	}
+	listener, err := listen()
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	if err := c.migrate(ctx); err != nil {
+	if err := c.migrate(ctx, listener.URI()); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { listener.SetDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
-	c.conn, err = listener.AcceptUnix()
+	c.conn, err = listener.Accept()
 	if err != nil {
-		return fmt.Errorf("wait for QEMU on %s: %w", c.o.Socket, errors.Join(err, ctx.Err()))
+		return fmt.Errorf("wait for QEMU on %s: %w", listener.URI(), errors.Join(err, ctx.Err()))
 	}
 	return nil
 }
 
-func (c *Capture) migrate(ctx context.Context) error {
+func (c *Capture) migrate(ctx context.Context, uri string) error {
 	m := c.o.Monitor
 	if err := m.SetCapabilities(ctx, map[string]bool{"x-colo": true, "events": true, "x-ignore-shared": false}); err != nil {
 		return err
@@ -113,7 +115,7 @@ func (c *Capture) migrate(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return m.Migrate(ctx, "unix:"+c.o.Socket)
+	return m.Migrate(ctx, uri)
 }
 
 // Close ends the connection with QEMU. A guest that is stopped in a checkpoint
@@ -255,7 +257,7 @@ func (c *Capture) discardUntilCOLO(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.discardReadable(); err != nil {
+		if err := c.conn.Discard(); err != nil {
 			return fmt.Errorf("read the end of the first copy: %w", err)
 		}
 		switch info.Status {
@@ -269,35 +271,6 @@ func (c *Capture) discardUntilCOLO(ctx context.Context) error {
 			return fmt.Errorf("wait for QEMU to enter COLO: %w", err)
 		}
 	}
-}
-
-// discardAtOnce bounds the reads in one go: a QEMU that floods is left, too,
-// when the context ends.
-const discardAtOnce = 256
-
-func (c *Capture) discardReadable() error {
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	b := make([]byte, 1<<16)
-	var result error
-	err = raw.Control(func(fd uintptr) {
-		for range discardAtOnce {
-			n, err := unix.Read(int(fd), b)
-			if err == unix.EAGAIN {
-				return
-			}
-			if err == nil && n == 0 {
-				err = errors.New("QEMU closed the connection")
-			}
-			if err != nil && err != unix.EINTR {
-				result = err
-				return
-			}
-		}
-	})
-	return errors.Join(err, result)
 }
 
 func (c *Capture) send(messages ...colo.Message) error {
@@ -381,7 +354,7 @@ func (c *Capture) awaitResume(ctx context.Context) (at time.Time, length time.Du
 	for {
 		select {
 		case <-look.C:
-			if c.hungUp() {
+			if c.conn.HungUp() {
 				return at, 0, errors.New("wait for the guest to resume: QEMU closed the connection")
 			}
 		case ev, ok := <-c.events.C():
@@ -404,18 +377,6 @@ func (c *Capture) awaitResume(ctx context.Context) (at time.Time, length time.Du
 // lookInterval is how often a resume that takes long looks at the socket: QEMU
 // tells of no failure there by an event.
 const lookInterval = 50 * time.Millisecond
-
-func (c *Capture) hungUp() (ended bool) {
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return true
-	}
-	err = raw.Control(func(fd uintptr) {
-		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		ended = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
-	})
-	return ended || err != nil
-}
 
 // mostPages bounds an epoch: QEMU may send a page more than once in a
 // checkpoint, but not all of them.

@@ -1,0 +1,98 @@
+package capture
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener waits for QEMU.
+type Listener interface {
+	// URI is what QEMU is told to migrate to.
+	URI() string
+	// Accept may be ended by Close.
+	Accept() (Conn, error)
+	Close() error
+}
+
+// Conn is a connection from QEMU.
+type Conn interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+	// Discard drops what is readable now and fails if QEMU has hung up.
+	Discard() error
+	// HungUp reports that QEMU has closed the connection.
+	HungUp() bool
+}
+
+// listen on the capture's unix socket.
+func (c *Capture) listen() (Listener, error) {
+	os.Remove(c.o.Socket)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.o.Socket, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return unixListener{l, c.o.Socket}, nil
+}
+
+type unixListener struct {
+	*net.UnixListener
+	path string
+}
+
+func (l unixListener) URI() string { return "unix:" + l.path }
+
+func (l unixListener) Accept() (Conn, error) {
+	conn, err := l.AcceptUnix()
+	if err != nil {
+		return nil, err
+	}
+	return unixConn{conn}, nil
+}
+
+type unixConn struct{ *net.UnixConn }
+
+// discardAtOnce bounds the reads in one go: a QEMU that floods is left, too,
+// when the context ends.
+const discardAtOnce = 256
+
+func (c unixConn) Discard() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1<<16)
+	var result error
+	err = raw.Control(func(fd uintptr) {
+		for range discardAtOnce {
+			n, err := unix.Read(int(fd), b)
+			if err == unix.EAGAIN {
+				return
+			}
+			if err == nil && n == 0 {
+				err = errors.New("QEMU closed the connection")
+			}
+			if err != nil && err != unix.EINTR {
+				result = err
+				return
+			}
+		}
+	})
+	return errors.Join(err, result)
+}
+
+func (c unixConn) HungUp() (ended bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		ended = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	})
+	return ended || err != nil
+}
