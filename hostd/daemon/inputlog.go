@@ -115,8 +115,12 @@ func (s *standby) logInput(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	before := s.input.Forgotten()
 	if err := s.input.Add(m); err != nil {
 		return err
+	}
+	if n := s.input.Forgotten(); before == 0 && n > 0 {
+		s.g.log.Warn("the input log is full of packets that the guest may not have read: the oldest were dropped, a takeover now would not hand them in", "dropped", n)
 	}
 	if s.g.spec.Protection.InputLog != spec.InputSync {
 		return nil

@@ -14,9 +14,11 @@ type InputLog struct {
 	frames []logged
 	last   uint64 // number of the last frame taken
 	// cut is what the next commit of its epoch drops.
-	cut      wire.InputCut
-	cutEpoch uint64
-	keep     []uint32 // per port, while a cut is committed
+	cut       wire.InputCut
+	cutEpoch  uint64
+	keep      []uint32 // per port, while a cut is committed
+	committed uint64   // number up to which the last commit held all but the tails
+	forgotten uint64
 }
 
 type logged struct {
@@ -37,12 +39,16 @@ const (
 func NewInputLog(limit uint64) *InputLog { return &InputLog{limit: limit} }
 
 // Add takes frames. Those of numbers that it had are ignored; numbers may be
-// left out. A log that is full breaks the protocol: its primary bounds it.
+// left out. A log that is full of what no epoch contains breaks the protocol: its
+// primary bounds that. It does not bound the tails, so they make room.
 func (l *InputLog) Add(m wire.InputLog) error {
 	number := m.First
 	for f, ok := m.Frames.Next(); ok; f, ok = m.Frames.Next() {
 		if number > l.last {
-			if uint64(len(l.arena)+len(f.Data)) > l.limit || uint64(len(l.frames)) > l.limit/shortest+few {
+			if !l.fits(f.Data) {
+				l.forgetTails(len(f.Data))
+			}
+			if !l.fits(f.Data) {
 				return fmt.Errorf("%w: an input log of more than %d bytes", ErrBound, l.limit)
 			}
 			from := len(l.arena)
@@ -54,6 +60,30 @@ func (l *InputLog) Add(m wire.InputLog) error {
 	}
 	return nil
 }
+
+func (l *InputLog) fits(frame []byte) bool {
+	return uint64(len(l.arena)+len(frame)) <= l.limit && uint64(len(l.frames)) <= l.limit/shortest+few
+}
+
+// forgetTails drops the oldest frames that are kept only because the guest may not
+// have them, until half of the log is free: to make room costs no more than to fill
+// it.
+func (l *InputLog) forgetTails(more int) {
+	over := len(l.arena) + more - int(l.limit/2)
+	tooMany := len(l.frames) - int((l.limit/shortest+few)/2)
+	n := 0
+	for n < len(l.frames) && l.frames[n].number <= l.committed && (over > 0 || tooMany > 0) {
+		over -= l.frames[n].to - l.frames[n].from
+		tooMany--
+		n++
+	}
+	l.forgotten += uint64(n)
+	l.frames = append(l.frames[:0], l.frames[n:]...)
+	l.compact()
+}
+
+// Forgotten counts the frames of tails that had to make room.
+func (l *InputLog) Forgotten() uint64 { return l.forgotten }
 
 // Last is the number of the last frame taken, 0 for none.
 func (l *InputLog) Last() uint64 { return l.last }
@@ -80,6 +110,7 @@ func (l *InputLog) Commit(epoch uint64) {
 		}
 	}
 	l.frames = kept
+	l.committed = max(l.committed, min(l.cut.Upto, l.last))
 	l.compact()
 }
 

@@ -91,3 +91,40 @@ func TestALogIsBounded(t *testing.T) {
 	arrive(t, l, 5, 6)
 	expectLog(t, l, "3 4 5 6")
 }
+
+// TestTailsMakeRoom: a primary bounds what no epoch contains, and cannot bound what a
+// guest that reads nothing leaves in its tails.
+func TestTailsMakeRoom(t *testing.T) {
+	l := NewInputLog(1 << 10)
+	number := uint64(1)
+	for epoch := uint64(1); epoch <= 2000; epoch++ {
+		arrive(t, l, number, number+9)
+		number += 10
+		l.Cut(epoch, wire.InputCut{Upto: number - 1, Tails: []uint32{1 << 20, 1 << 20}})
+		l.Commit(epoch)
+	}
+	if l.Forgotten() == 0 || l.Forgotten()+uint64(l.Len()) != number-1 {
+		t.Fatalf("%d frames forgotten and %d kept of %d", l.Forgotten(), l.Len(), number-1)
+	}
+	if text := l.text(); !strings.HasSuffix(text, fmt.Sprint(number-1)) {
+		t.Fatalf("the newest are not kept: %q", text)
+	}
+}
+
+// TestTailsMakeRoomForWholeEpochsOnly: frames of the open epoch stay, and what is
+// forgotten are the oldest.
+func TestTailsMakeRoomForWholeEpochsOnly(t *testing.T) {
+	l := NewInputLog(8)
+	arrive(t, l, 1, 5)
+	l.Cut(1, wire.InputCut{Upto: 3, Tails: []uint32{9, 9}})
+	l.Commit(1)
+	arrive(t, l, 6, 9)
+	expectLog(t, l, "4 5 6 7 8 9")
+	var b wire.OutputBatch
+	b.Frame(0, []byte("abc"))
+	m, _ := wire.DecodeInputLog(append(wire.AppendInputLogHead(nil, 10), b.Payload()...))
+	if err := l.Add(m); !errors.Is(err, ErrBound) {
+		t.Fatalf("got %v", err)
+	}
+	expectLog(t, l, "4 5 6 7 8 9")
+}
