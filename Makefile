@@ -31,7 +31,7 @@ EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what the lab needs (Debian packages, QEMU 10.0.13, guest images)
+setup: ## install what the lab needs (Debian packages, QEMU 10.0 and 11.1, guest images)
 	@go run ./e2e/setup
 	@go run ./images/build
 

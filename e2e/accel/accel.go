@@ -40,8 +40,17 @@ type Result struct {
 // does not. It kills only the QEMUs that it starts. Probes may run at the same
 // time.
 func Probe(ctx context.Context, qemu, kernel, cache string) Result {
-	return probe{qemu: qemu, kernel: kernel, memory: filepath.Join(cache, "accel.json"),
+	return probe{qemu: qemu, kernel: kernel, memory: filepath.Join(cache, memoryOf(qemu)),
 		device: "/dev/kvm", bootID: "/proc/sys/kernel/random/boot_id", patience: patience}.result(ctx)
+}
+
+// memoryOf is the file that remembers the answer for a QEMU; links to one QEMU
+// have one.
+func memoryOf(qemu string) string {
+	if path, err := filepath.EvalSymlinks(qemu); err == nil {
+		qemu = path
+	}
+	return "accel-" + filepath.Base(qemu) + ".json"
 }
 
 // probe names what a test replaces.

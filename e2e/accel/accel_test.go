@@ -112,6 +112,22 @@ func TestAnswerIsRememberedForThisBootAndQEMU(t *testing.T) {
 	}
 }
 
+// Two QEMUs that take turns do not make each other forget.
+func TestEachQEMUHasItsMemory(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "qemu")
+	if err := os.Symlink("qemu-11", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "qemu-11"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	one, same, other := memoryOf(filepath.Join(dir, "qemu-11")), memoryOf(link), memoryOf(filepath.Join(dir, "qemu-10.0"))
+	if one != same || one == other {
+		t.Errorf("%s, by its link %s, the other QEMU's %s", one, same, other)
+	}
+}
+
 func TestFailureIsNotRemembered(t *testing.T) {
 	p := fakeProbe(t, breaks, breaks)
 	p.result(t.Context())

@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command setup brings what the lab needs that a fresh machine lacks: Debian
-// packages, a QEMU whose COLO is right, and the shim that it needs under TCG.
+// packages, the two series of QEMU whose COLO is right, and the shim that the
+// older one needs under TCG.
 // A second run finds all of it and takes a moment. It needs root only where
 // something is missing.
 package main
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,11 +55,11 @@ func run(ctx context.Context, build, shim string) error {
 	if err := compileShim(ctx, library, shim); err != nil {
 		return err
 	}
-	v, err := installQEMU(ctx, build, library)
+	versions, err := installQEMUs(ctx, build, library)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("setup: QEMU %s, ready after %.1f s\n", v, time.Since(started).Seconds())
+	fmt.Printf("setup: QEMU %s, by default %s; ready after %.1f s\n", strings.Join(versions, " and "), defaultSeries, time.Since(started).Seconds())
 	return nil
 }
 

@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	packaged     = "/usr/bin/qemu-system-x86_64"
-	qemuSuite    = "trixie"
-	qemuPackages = "qemu-system-x86,qemu-utils,seabios,ipxe-qemu"
+	packaged  = "/usr/bin/qemu-system-x86_64"
+	program   = "qemu-system-x86_64" // in build/bin
+	qemuSuite = "trixie"
 )
+
+var qemuPackages = []string{"qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu"}
 
 // rootFiles are what the lab uses of an unpacked QEMU.
 var rootFiles = []string{
@@ -27,52 +29,67 @@ var rootFiles = []string{
 	"usr/share/qemu/efi-virtio.rom",
 }
 
-// installQEMU finds or fetches a good QEMU and writes build/bin's
-// qemu-system-x86_64, which runs it. Where the system's own package is good,
-// as on Debian 13, it is that one.
-func installQEMU(ctx context.Context, build, shim string) (version, error) {
-	target := filepath.Join(build, "bin", "qemu-system-x86_64")
-	root := filepath.Join(build, "cache", "qemu-root")
-	if _, err := check(ctx, packaged); err == nil {
-		return useWrapper(ctx, target, packagedWrapper(packaged, shim))
+// installQEMUs brings all series and makes the default one qemu-system-x86_64.
+func installQEMUs(ctx context.Context, build, shim string) (versions []string, err error) {
+	for _, s := range allSeries {
+		v, err := s.install(ctx, build, shim)
+		if err != nil {
+			return nil, fmt.Errorf("QEMU %s: %w", s.name, err)
+		}
+		versions = append(versions, v.String())
 	}
-	v, err := useRoot(ctx, target, root, shim)
+	return versions, link(filepath.Join(build, "bin", program), program+"-"+defaultSeries)
+}
+
+// install finds or fetches a good QEMU of the series and writes the wrapper in
+// build/bin which runs it. Where the system's own package is good it is that
+// one, as 10.0 on Debian 13.
+func (s series) install(ctx context.Context, build, shim string) (version, error) {
+	target := filepath.Join(build, "bin", program+"-"+s.name)
+	root := filepath.Join(build, "cache", s.root)
+	if !s.shim {
+		shim = ""
+	}
+	if _, err := s.check(ctx, packaged); err == nil {
+		return s.use(ctx, target, packagedWrapper(packaged, shim))
+	}
+	v, err := s.useRoot(ctx, target, root, shim)
 	if err == nil || ctx.Err() != nil {
 		return v, err
 	}
 	if _, there := os.Stat(root); there == nil {
 		fmt.Println("setup: the QEMU unpacked earlier is of no use:", err)
 	}
-	if v, ok := parseVersion(candidate(ctx, "qemu-system-x86")); ok && v.good() {
-		if err := apt(ctx, "installing QEMU "+v.String(), append([]string{"install", "-q", "-y", "--no-install-recommends"}, strings.Split(qemuPackages, ",")...)...); err != nil {
+	if v, ok := parseVersion(candidate(ctx, "qemu-system-x86")); ok && s.good(v) {
+		if err := apt(ctx, "installing QEMU "+v.String(), append([]string{"install", "-q", "-y", "--no-install-recommends"}, qemuPackages...)...); err != nil {
 			return v, err
 		}
-		return useWrapper(ctx, target, packagedWrapper(packaged, shim))
+		return s.use(ctx, target, packagedWrapper(packaged, shim))
 	}
-	if err := unpackQEMU(ctx, root); err != nil {
+	if err := s.unpack(ctx, root); err != nil {
 		return version{}, err
 	}
-	return useRoot(ctx, target, root, shim)
+	return s.useRoot(ctx, target, root, shim)
 }
 
 // useRoot writes the wrapper if the QEMU in root is whole and good.
-func useRoot(ctx context.Context, target, root, shim string) (version, error) {
+func (s series) useRoot(ctx context.Context, target, root, shim string) (version, error) {
 	if absent := missing(root, rootFiles); len(absent) > 0 {
 		return version{}, fmt.Errorf("%s lacks %s", root, strings.Join(absent, ", "))
 	}
-	return useWrapper(ctx, target, rootWrapper(root, shim))
+	return s.use(ctx, target, rootWrapper(root, shim))
 }
 
-func useWrapper(ctx context.Context, target, text string) (version, error) {
+func (s series) use(ctx context.Context, target, text string) (version, error) {
 	if err := replace(target, []byte(text), 0o755); err != nil {
 		return version{}, err
 	}
-	return check(ctx, target)
+	return s.check(ctx, target)
 }
 
-// unpackQEMU unpacks Debian 13's QEMU beside the system. It takes its place
-// only when it is whole, so that an interrupted run leaves nothing to trust.
-func unpackQEMU(ctx context.Context, root string) error {
+// unpack unpacks Debian 13's QEMU beside the system. It takes its place only
+// when it is whole, so that an interrupted run leaves nothing to trust.
+func (s series) unpack(ctx context.Context, root string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("unpack Debian 13's QEMU into %s: needs root", root)
 	}
@@ -87,10 +104,7 @@ func unpackQEMU(ctx context.Context, root string) error {
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+qemuPackages, qemuSuite, unfinished)
-	// What it mounts in there goes with it, however it ends.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if err := step("unpacking Debian 13's QEMU (380 MB, once)", cmd); err != nil {
+	if err := s.fill(ctx, unfinished); err != nil {
 		return err
 	}
 	if absent := missing(unfinished, rootFiles); len(absent) > 0 {
@@ -100,6 +114,62 @@ func unpackQEMU(ctx context.Context, root string) error {
 		return err
 	}
 	return os.Rename(unfinished, root)
+}
+
+func (s series) fill(ctx context.Context, root string) error {
+	args := []string{"--variant=minbase"}
+	if !s.backports {
+		args = append(args, "--include="+strings.Join(qemuPackages, ","))
+	}
+	cmd := exec.CommandContext(ctx, "debootstrap", append(args, qemuSuite, root)...)
+	// What it mounts in there goes with it, however it ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if err := step("unpacking Debian 13 for QEMU "+s.name+" (400 MB, once)", cmd); err != nil || !s.backports {
+		return err
+	}
+	return addBackports(ctx, root)
+}
+
+// addBackports gives an unpacked Debian 13 the QEMU of its backports, which are
+// where the rest of it came from.
+func addBackports(ctx context.Context, root string) error {
+	path := filepath.Join(root, "etc/apt/sources.list")
+	sources, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	backports, err := backportsOf(string(sources))
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := os.WriteFile(path, append(sources, backports...), 0o644); err != nil {
+		return err
+	}
+	if err := step("reading its backports' list", inside(ctx, root, "update", "-q")); err != nil {
+		return err
+	}
+	args := []string{"install", "-q", "-y", "--no-install-recommends", "-t", qemuSuite + "-backports"}
+	return step("installing QEMU of its backports", inside(ctx, root, append(args, qemuPackages...)...))
+}
+
+// backportsOf is the line for a suite's backports, made of the one for the suite.
+func backportsOf(sources string) (string, error) {
+	for line := range strings.Lines(sources) {
+		fields := strings.Fields(line)
+		if len(fields) >= 4 && fields[0] == "deb" && fields[2] == qemuSuite {
+			return fmt.Sprintf("deb %s %s-backports main\n", fields[1], qemuSuite), nil
+		}
+	}
+	return "", fmt.Errorf("no line is about %s", qemuSuite)
+}
+
+// inside is apt-get of an unpacked Debian.
+func inside(ctx context.Context, root string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/usr/bin/apt-get", args...)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Unshareflags: syscall.CLONE_NEWNS}
+	return cmd
 }
 
 // compileShim keeps the old library until the new one is whole: QEMUs may have

@@ -12,26 +12,88 @@ import (
 )
 
 func TestVersions(t *testing.T) {
-	for text, want := range map[string]struct {
-		version string
-		good    bool
-	}{
-		"QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright": {"10.0.13", true},
-		"1:10.0.13+ds-0+deb13u1": {"10.0.13", true},
-		"10.0.14":                {"10.0.14", true},
-		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)": {"7.2.22", false},
-		"1:10.0.2+ds-2+deb13u1~bpo12+1":                               {"10.0.2", false},
-		"QEMU emulator version 10.1.13":                               {"10.1.13", false},
-		"QEMU emulator version 11.0.0":                                {"11.0.0", false},
+	for text, want := range map[string]struct{ version, series string }{
+		"QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright": {"10.0.13", "10.0"},
+		"1:10.0.13+ds-0+deb13u1": {"10.0.13", "10.0"},
+		"10.0.14":                {"10.0.14", "10.0"},
+		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)": {"7.2.22", ""},
+		"1:10.0.2+ds-2+deb13u1~bpo12+1":                               {"10.0.2", ""},
+		"QEMU emulator version 10.1.13":                               {"10.1.13", ""},
+		"QEMU emulator version 11.0.0":                                {"11.0.0", ""},
+		"QEMU emulator version 11.1.3 (Debian 1:11.1.3+ds-1~bpo13+1)": {"11.1.3", "11"},
+		"1:11.1.2+ds-1": {"11.1.2", "11"},
+		"12.0.0":        {"12.0.0", ""},
 	} {
 		v, ok := parseVersion(text)
-		if !ok || v.String() != want.version || v.good() != want.good {
-			t.Errorf("%q is %v (understood %v), good %v", text, v, ok, v.good())
+		if !ok || v.String() != want.version || goodAs(v) != want.series {
+			t.Errorf("%q is %v (understood %v), good as %q", text, v, ok, goodAs(v))
 		}
 	}
 	for _, text := range []string{"", "1:7.2+dfsg", "no such thing", "QEMU emulator version x"} {
 		if v, ok := parseVersion(text); ok {
 			t.Errorf("%q is %v", text, v)
+		}
+	}
+}
+
+// goodAs names the series that a version is good as.
+func goodAs(v version) (names string) {
+	for _, s := range allSeries {
+		if s.good(v) {
+			names += s.name
+		}
+	}
+	return names
+}
+
+func TestDefaultSeriesIsOne(t *testing.T) {
+	for _, s := range allSeries {
+		if s.name == defaultSeries {
+			return
+		}
+	}
+	t.Errorf("%q is no series", defaultSeries)
+}
+
+// Of Debian 13's line comes its backports' line, whatever mirror it names.
+func TestBackports(t *testing.T) {
+	for sources, want := range map[string]string{
+		"deb http://mirror.test/debian trixie main\n":                                  "deb http://mirror.test/debian trixie-backports main\n",
+		"# none\n\ndeb http://a.test/security x\ndeb file:/srv/d trixie main non-free": "deb file:/srv/d trixie-backports main\n",
+		"deb http://mirror.test/debian bookworm main\n":                                "",
+		"": "",
+	} {
+		got, err := backportsOf(sources)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", sources, got, err, want)
+		}
+	}
+}
+
+func TestLinkReplacesWhatWasThere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "qemu")
+	script(t, path, "an old wrapper")
+	for _, target := range []string{"one", "two", "two"} {
+		if err := link(path, target); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.Readlink(path); err != nil || got != target {
+			t.Errorf("it leads to %q, %v, want %q", got, err, target)
+		}
+	}
+}
+
+// A series that needs no shim never gets one.
+func TestWrapperWithoutShim(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	script(t, filepath.Join(root, "lib64", "ld-linux-x86-64.so.2"), "#!/bin/sh\necho \"preload<$LD_PRELOAD> $*\"\n")
+	for name, text := range map[string]string{"root": rootWrapper(root, ""), "packaged": packagedWrapper(filepath.Join(root, "lib64", "ld-linux-x86-64.so.2"), "")} {
+		wrapper := filepath.Join(root, name)
+		script(t, wrapper, text)
+		for _, c := range shimCases {
+			if out := output(t, wrapper, c.args, c.environment); strings.Contains(out, "--preload") || !strings.Contains(out, "preload<>") {
+				t.Errorf("%s, %s %s: %s", name, c.environment, c.args, out)
+			}
 		}
 	}
 }

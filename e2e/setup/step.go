@@ -77,3 +77,18 @@ func missing(dir string, files []string) (names []string) {
 	}
 	return names
 }
+
+// link makes path a symbolic link at once, whatever was there.
+func link(path, target string) error {
+	if old, err := os.Readlink(path); err == nil && old == target {
+		return nil
+	}
+	temporary := path + ".new"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(target, temporary); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}

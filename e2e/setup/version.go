@@ -15,12 +15,6 @@ type version [3]int
 
 func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) }
 
-// good tells whether the lab relies on this version: 10.0.13 is the first whose
-// COLO was found right, 10.1 is broken, and later ones were not tried.
-func (v version) good() bool {
-	return v[0] == 10 && v[1] == 0 && v[2] >= 13
-}
-
 var versionPattern = regexp.MustCompile(`(?:version |^\d+:|^)(\d+)\.(\d+)\.(\d+)`)
 
 // parseVersion reads what QEMU prints ("QEMU emulator version 10.0.13 (Debian
@@ -40,8 +34,9 @@ func parseVersion(text string) (v version, ok bool) {
 	return v, true
 }
 
-// check asks a QEMU for its version; an error says why it is not to be used.
-func check(ctx context.Context, qemu string) (version, error) {
+// check asks a QEMU for its version; an error says why it is not to be used as
+// one of the series.
+func (s series) check(ctx context.Context, qemu string) (version, error) {
 	out, err := exec.CommandContext(ctx, qemu, "--version").CombinedOutput()
 	if err != nil {
 		return version{}, fmt.Errorf("run %s: %w\n%s", qemu, err, out)
@@ -50,8 +45,8 @@ func check(ctx context.Context, qemu string) (version, error) {
 	switch {
 	case !ok:
 		return v, fmt.Errorf("%s tells no version: %q", qemu, out)
-	case !v.good():
-		return v, fmt.Errorf("%s is %s; COLO needs 10.0.13 or newer of the 10.0 series", qemu, v)
+	case !s.good(v):
+		return v, fmt.Errorf("%s is %s; wanted is %s", qemu, v, s.want)
 	}
 	return v, nil
 }

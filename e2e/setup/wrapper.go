@@ -4,9 +4,9 @@ package main
 
 import "strings"
 
-// chooseShim sets $shim where QEMU is told to run under TCG, and where the
+// shimUnderTCG sets $shim where QEMU is told to run under TCG, and where the
 // environment asks for it.
-const chooseShim = `shim=
+const shimUnderTCG = `shim=
 [ -z "${STILLPOINT_TCG_SHIM:-}" ] || shim=@SHIM@
 option=
 for word in "$@"; do
@@ -17,11 +17,20 @@ for word in "$@"; do
 done
 `
 
-// rootWrapper runs an unpacked QEMU with its own loader and libraries.
+// chooseShim is empty where there is no shim to choose.
+func chooseShim(shim string) string {
+	if shim == "" {
+		return "shim=\n"
+	}
+	return shimUnderTCG
+}
+
+// rootWrapper runs an unpacked QEMU with its own loader and libraries; with the
+// shim under TCG, where there is one.
 func rootWrapper(root, shim string) string {
 	return expand(`#!/bin/sh
-# QEMU of Debian 13, run with its own loader and libraries; with the shim under TCG.
-`+chooseShim+`root=@ROOT@
+# QEMU of Debian 13, run with its own loader and libraries.
+`+chooseShim(shim)+`root=@ROOT@
 QEMU_MODULE_DIR=$root/usr/lib/x86_64-linux-gnu/qemu exec "$root/lib64/ld-linux-x86-64.so.2" \
   --library-path "$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu" ${shim:+--preload "$shim"} \
   "$root/usr/bin/qemu-system-x86_64" \
@@ -29,11 +38,12 @@ QEMU_MODULE_DIR=$root/usr/lib/x86_64-linux-gnu/qemu exec "$root/lib64/ld-linux-x
 `, root, shim)
 }
 
-// packagedWrapper runs the system's QEMU.
+// packagedWrapper runs the system's QEMU; with the shim under TCG, where there
+// is one.
 func packagedWrapper(qemu, shim string) string {
 	return expand(`#!/bin/sh
-# The system's QEMU; with the shim under TCG.
-`+chooseShim+`if [ -n "$shim" ]; then
+# The system's QEMU.
+`+chooseShim(shim)+`if [ -n "$shim" ]; then
   LD_PRELOAD=$shim${LD_PRELOAD:+:$LD_PRELOAD}
   export LD_PRELOAD
 fi

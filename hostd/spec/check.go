@@ -16,6 +16,7 @@ import (
 var (
 	machineName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	interfaceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`)
+	machineType   = regexp.MustCompile(`^(pc|q35|pc-(i440fx|q35)-[0-9]{1,3}\.[0-9]{1,3})$`)
 	channelName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 )
 
@@ -30,7 +31,9 @@ func (m Machine) check(f *yamlfile.File) {
 	if m.CPUs < 1 || m.CPUs > 255 {
 		f.Problem("cpus", "%d: want 1 to 255", m.CPUs)
 	}
-	oneOf(f, "machine", m.Machine, "pc", "q35")
+	if !machineType.MatchString(m.Machine) {
+		f.Problem("machine", "%q: want pc, q35, or one version of them as QEMU names it, pc-i440fx-10.0 or pc-q35-10.0 for instance", m.Machine)
+	}
 	m.checkBoot(f)
 	m.checkPorts(f)
 	if m.Agent.Enabled && !channelName.MatchString(m.Agent.Channel) {

@@ -170,3 +170,20 @@ func TestNamesThatLookLikeSomethingElse(t *testing.T) {
 		}
 	}
 }
+
+func TestMachineTypes(t *testing.T) {
+	for machine, good := range map[string]bool{
+		"pc": true, "q35": true, "pc-i440fx-10.0": true, "pc-q35-11.1": true,
+		"": false, "microvm": false, "pc-i440fx": false, "pc-i440fx-10.0,accel=tcg": false, "pc-i440fx-10.0\n": false, "xpc": false,
+	} {
+		m := Default()
+		m.Name, m.Memory, m.Kernel, m.Machine = "m", 64<<20, "/vmlinuz", machine
+		b, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse("m.yaml", b); (err == nil) != good {
+			t.Errorf("%q: %v", machine, err)
+		}
+	}
+}
