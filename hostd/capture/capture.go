@@ -32,9 +32,7 @@ type Monitor interface {
 // Options of a Capture.
 type Options struct {
 	Monitor Monitor
-	// Socket is where QEMU will connect to; it is made and removed here.
-	Socket string
-	// Listen is used instead of Socket where it is not nil.
+	// Listen is where QEMU will connect to.
 	Listen func() (Listener, error)
 	// Delay after which QEMU asks for the next checkpoint by itself.
 	Delay  time.Duration
@@ -81,11 +79,7 @@ func Start(ctx context.Context, o Options) (*Capture, error) {
 }
 
 func (c *Capture) connect(ctx context.Context) error {
-	listen := c.o.Listen
-	if listen == nil {
-		listen = c.listen
-	}
-	listener, err := listen()
+	listener, err := c.o.Listen()
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func run(t *testing.T, q *falseQEMU, checkpoints int, each func(*capture.Capture
 	defer client.Close()
 	defer q.played.Wait()
 	s := &seeded{pages: map[capture.Page]byte{}}
-	c, err := capture.Start(ctx, capture.Options{Monitor: client, Socket: filepath.Join(t.TempDir(), "colo"),
+	c, err := capture.Start(ctx, capture.Options{Monitor: client, Listen: listenIn(t.TempDir()),
 		Delay: time.Millisecond, Limits: colo.Limits{Blocks: 8, RAM: 1 << 20, DeviceState: 1 << 10},
 		Patience: limit / 2, RAMFile: q.ram, RAMBlock: "ram0", Log: hclog.NewNullLogger()})
 	if err != nil {
@@ -345,7 +345,7 @@ func start(t *testing.T, ctx context.Context, q *falseQEMU, patience time.Durati
 	t.Helper()
 	client := q.client(t)
 	t.Cleanup(func() { client.Close() })
-	c, err := capture.Start(ctx, capture.Options{Monitor: client, Socket: filepath.Join(t.TempDir(), "colo"),
+	c, err := capture.Start(ctx, capture.Options{Monitor: client, Listen: listenIn(t.TempDir()),
 		Limits: colo.DefaultLimits(), Patience: patience, Log: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
@@ -444,4 +444,8 @@ func TestLeave(t *testing.T) {
 	if !q.left || !q.running {
 		t.Error("the guest was not freed")
 	}
+}
+
+func listenIn(dir string) func() (capture.Listener, error) {
+	return func() (capture.Listener, error) { return capture.ListenUnix(filepath.Join(dir, "colo")) }
 }

@@ -29,14 +29,14 @@ type Conn interface {
 	HungUp() bool
 }
 
-// listen on the capture's unix socket.
-func (c *Capture) listen() (Listener, error) {
-	os.Remove(c.o.Socket)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.o.Socket, Net: "unix"})
+// ListenUnix waits on a unix socket, which is made here and removed by Close.
+func ListenUnix(path string) (Listener, error) {
+	os.Remove(path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	return unixListener{l, c.o.Socket}, nil
+	return unixListener{l, path}, nil
 }
 
 type unixListener struct {

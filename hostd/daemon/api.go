@@ -53,7 +53,7 @@ func (d *Daemon) serveControl(ctx context.Context, l net.Listener) error {
 
 func (d *Daemon) serveCommands(ctx context.Context, l net.Listener, more ...grpc.ServerOption) error {
 	server := grpc.NewServer(append(more, grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))...)
-	control.RegisterHostdServer(server, &api{d: d})
+	control.RegisterHostdServer(server, d.API())
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	err := server.Serve(l)
@@ -62,6 +62,9 @@ func (d *Daemon) serveCommands(ctx context.Context, l net.Listener, more ...grpc
 	}
 	return err
 }
+
+// API answers the control service without a connection.
+func (d *Daemon) API() control.HostdServer { return &api{d: d} }
 
 // api answers the control service. Each call is short or waits for a role.
 type api struct {

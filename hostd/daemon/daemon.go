@@ -18,6 +18,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
@@ -47,6 +48,11 @@ type Options struct {
 	Version   string
 	// Accel is kvm or tcg, as the configuration says or a probe has found.
 	Accel string
+	// What the daemon works with. What is nil is this host's own: its QEMUs, its
+	// interfaces, TLS with the Identity.
+	Hypervisor Hypervisor
+	OpenGate   func(gate.Options) (*gate.Gate, error)
+	Network    Network
 }
 
 // Daemon is one host's hostd.
@@ -59,8 +65,12 @@ type Daemon struct {
 	log        hclog.Logger
 	version    string
 	accel      string
+	hypervisor Hypervisor
+	openGate   func(gate.Options) (*gate.Gate, error)
+	network    Network
 	events     *hub
 	ctx        context.Context
+	end        context.CancelFunc
 	tasks      sync.WaitGroup
 	started    time.Time
 	places     places
@@ -70,15 +80,29 @@ type Daemon struct {
 	busy   map[string]bool // names whose guest is being made or removed
 }
 
-// Serve runs the daemon until the context ends. Machines keep running, but
+// New makes a daemon, which does nothing before Run.
+func New(o Options) *Daemon {
+	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
+		supervisor: supervisor{start: o.Supervise}, accel: o.Accel, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
+		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]bool{}}
+	d.ctx, d.end = context.WithCancel(context.Background())
+	if d.hypervisor == nil {
+		d.hypervisor = processes{}
+	}
+	if d.openGate == nil {
+		d.openGate = gate.Open
+	}
+	if d.network == nil {
+		d.network = overTLS{d.identity}
+	}
+	return d
+}
+
+// Serve runs a daemon until the context ends. Machines keep running, but
 // silently: without a daemon nothing of theirs reaches the network.
 func Serve(ctx context.Context, o Options) error {
-	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version, supervisor: supervisor{start: o.Supervise},
-		accel: o.Accel, events: newHub(o.Config.Host), started: time.Now(),
-		guests: map[string]*guest{}, busy: map[string]bool{}}
-	var end context.CancelFunc
-	d.ctx, end = context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
+	d := New(o)
+	defer d.end()
 	for _, dir := range []string{o.Config.StateDir, o.Config.RunDir, o.Config.RAMDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make the daemon's directories: %w", err)
@@ -93,27 +117,34 @@ func Serve(ctx context.Context, o Options) error {
 		peers.Close()
 		return err
 	}
-	return d.serve(ctx, end, peers, api)
+	return d.serve(ctx, peers, api)
 }
 
-// serve until the context ends. Guests outlive it a little, until end: their
-// pairs are left in good order.
-func (d *Daemon) serve(ctx context.Context, end context.CancelFunc, peers, api net.Listener) error {
+// serve peers and commands.
+func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
 	mux := pki.NewMux(peers, d.identity.Server(protocolReplica, protocolControl), d.log)
 	replicas, remote := mux.Listener(protocolReplica), mux.Listener(protocolControl)
-	d.tasks.Go(func() { d.acceptPeers(replicas) })
 	d.tasks.Go(func() {
 		if err := mux.Serve(ctx); err != nil {
 			d.log.Error("no more peers are accepted", "error", err)
 		}
 	})
 	d.tasks.Go(func() { d.serveRemote(ctx, remote) })
+	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
+	return d.Run(ctx, replicas, func(ctx context.Context) error { return d.serveControl(ctx, api) })
+}
+
+// Run takes care of what an earlier daemon left, accepts peers, and has commands
+// served, until the context ends; the listener must be closed then, too. Guests
+// outlive it a little: their pairs are left in good order. It is called once.
+func (d *Daemon) Run(ctx context.Context, replicas net.Listener, commands func(context.Context) error) error {
+	defer d.end()
+	d.tasks.Go(func() { d.acceptPeers(replicas) })
 	d.tasks.Go(d.keepSupervisor)
 	d.recover()
-	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
-	err := d.serveControl(ctx, api)
+	err := commands(ctx)
 	d.withdraw()
-	end()
+	d.end()
 	d.leaveGuests(d.atRest)
 	d.tasks.Wait()
 	d.leaveGuests(func(*guest) bool { return true }) // and those that were being made

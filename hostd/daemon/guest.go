@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
-	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -34,7 +32,7 @@ type guest struct {
 	end    context.CancelFunc
 	tasks  sync.WaitGroup
 
-	qemu  *machine.Machine
+	qemu  QEMU
 	gate  *gate.Gate
 	agent *quiesce.Session
 
@@ -65,7 +63,7 @@ func (d *Daemon) newGuest(s spec.Machine) *guest {
 // bringUp starts QEMU, the wire and the agent's session; on failure nothing
 // of them is left.
 func (g *guest) bringUp(ctx context.Context, incoming bool) (err error) {
-	if g.qemu, err = machine.Start(ctx, g.d.machineOptions(g.spec, incoming, g.log)); err != nil {
+	if g.qemu, err = g.d.hypervisor.Start(ctx, g.d.machineOptions(g.spec, incoming, g.log)); err != nil {
 		return err
 	}
 	if err = g.save(); err == nil {
@@ -82,11 +80,11 @@ func (g *guest) bringUp(ctx context.Context, incoming bool) (err error) {
 // attach connects a QEMU that runs to the network and to its agent. The machine
 // stays silent.
 func (g *guest) attach() (err error) {
-	if g.gate, err = gate.Open(g.gateOptions()); err != nil {
+	if g.gate, err = g.d.openGate(g.gateOptions()); err != nil {
 		return fmt.Errorf("connect machine %s to the network: %w", g.name, err)
 	}
 	if g.spec.Agent.Enabled {
-		g.agent = quiesce.New(g.log.Named("agent"), quiesce.Options{Dial: g.dialAgent})
+		g.agent = quiesce.New(g.log.Named("agent"), quiesce.Options{Dial: g.qemu.DialAgent})
 		g.task(func() { g.agent.Run(g.ctx) })
 	}
 	return nil
@@ -253,10 +251,6 @@ func (g *guest) await(ctx context.Context, settled func(role string) (done bool,
 			return fmt.Errorf("machine %s is %s: %w", g.name, role, context.Cause(ctx))
 		}
 	}
-}
-
-func (g *guest) dialAgent(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "unix", g.qemu.AgentSocket())
 }
 
 // mac of a port, by its place in the specification.

@@ -35,7 +35,7 @@ const (
 // servePeer answers a host that wants this one as its standby.
 func (d *Daemon) servePeer(conn net.Conn) {
 	l := link.New(conn, d.linkOptions(d.log))
-	name, err := d.peerName(conn)
+	name, err := d.knownPeer(conn)
 	if err != nil {
 		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
 		l.Close(err)
@@ -201,7 +201,7 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, primary string, gene
 		return err
 	}
 	g.board.setQEMU(version.String())
-	if err := g.qemu.Monitor().MigrateIncoming(ctx, "unix:"+g.qemu.IncomingSocket()); err != nil {
+	if err := g.qemu.Monitor().MigrateIncoming(ctx, g.qemu.IncomingURI()); err != nil {
 		return err
 	}
 	if err := g.makeStandby(l, primary); err != nil {

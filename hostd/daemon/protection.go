@@ -125,7 +125,7 @@ func (p *protection) connect(peer string) error {
 }
 
 func (p *protection) dial(ctx context.Context, peer, address string) error {
-	conn, err := p.g.d.dialPeer(ctx, peer, address)
+	conn, err := p.g.d.network.Dial(ctx, peer, address)
 	if err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (p *protection) seed() error {
 	ctx, cancel := context.WithTimeout(p.ctx, seedLimit)
 	defer cancel()
 	g := p.g
-	o := capture.Options{Monitor: g.qemu.Monitor(), Socket: g.qemu.COLOSocket(),
+	o := capture.Options{Monitor: g.qemu.Monitor(), Listen: g.qemu.ListenCOLO,
 		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Log: g.log.Named("capture")}
 	if g.d.accel == accelTCG {
 		o.RAMFile, o.RAMBlock = g.qemu.RAMFile(), machine.RAMBlock

@@ -64,7 +64,7 @@ func (d *Daemon) tryRecover(m spec.Machine, s saved) (done bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("ask the arbiter: %w", err)
 	}
-	qemu, err := machine.Find(d.machineOptions(m, false, d.log.With("machine", m.Name)), s.Taps)
+	qemu, err := d.hypervisor.Find(d.machineOptions(m, false, d.log.With("machine", m.Name)), s.Taps)
 	gone := errors.Is(err, machine.ErrNotRunning)
 	if err != nil && !gone {
 		return false, err
@@ -113,7 +113,7 @@ func (d *Daemon) takeVoice(ctx context.Context, stands arbiter.Record) (arbiter.
 }
 
 // adopt takes a running QEMU over from an earlier daemon.
-func (d *Daemon) adopt(ctx context.Context, m spec.Machine, s saved, qemu *machine.Machine, generation uint64) (done bool, err error) {
+func (d *Daemon) adopt(ctx context.Context, m spec.Machine, s saved, qemu QEMU, generation uint64) (done bool, err error) {
 	if err := qemu.Connect(ctx); err != nil {
 		return false, err
 	}

@@ -24,12 +24,22 @@ type Identity interface {
 	Client(host string, protocols ...string) *tls.Config
 }
 
-// dialPeer connects to a peer's replica port. Whoever answers must prove that
-// it is the peer.
-func (d *Daemon) dialPeer(ctx context.Context, peer, address string) (net.Conn, error) {
+// Network connects hosts that have proven who they are.
+type Network interface {
+	// Dial connects to a peer's replica port. Whoever answers must prove that it
+	// is the peer.
+	Dial(ctx context.Context, peer, address string) (net.Conn, error)
+	// PeerName is the peer that a connection comes from.
+	PeerName(conn net.Conn) (string, error)
+}
+
+// overTLS is TLS over TCP.
+type overTLS struct{ identity Identity }
+
+func (s overTLS) Dial(ctx context.Context, peer, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	dialer := tls.Dialer{Config: d.identity.Client(peer, protocolReplica)}
+	dialer := tls.Dialer{Config: s.identity.Client(peer, protocolReplica)}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to host %s at %s: %w", peer, address, err)
@@ -37,17 +47,20 @@ func (d *Daemon) dialPeer(ctx context.Context, peer, address string) (net.Conn, 
 	return conn, nil
 }
 
-// peerName is the peer that a connection comes from, which the configuration
-// must name.
-func (d *Daemon) peerName(conn net.Conn) (string, error) {
+func (overTLS) PeerName(conn net.Conn) (string, error) {
 	secured, ok := conn.(*tls.Conn)
 	if !ok {
 		return "", fmt.Errorf("the connection is not secured")
 	}
-	name, err := pki.PeerName(secured.ConnectionState())
-	if err != nil {
-		return "", err
+	return pki.PeerName(secured.ConnectionState())
+}
+
+// knownPeer is the peer that a connection comes from, which the configuration
+// must name.
+func (d *Daemon) knownPeer(conn net.Conn) (string, error) {
+	name, err := d.network.PeerName(conn)
+	if err == nil {
+		_, err = d.peerAddress(name)
 	}
-	_, err = d.peerAddress(name)
 	return name, err
 }

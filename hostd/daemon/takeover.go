@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -67,7 +66,7 @@ func (g *guest) runStandby(ctx context.Context, s *standby) error {
 // feed hands QEMU, which has listened since it was prepared, the synthesized
 // migration stream.
 func (g *guest) feed(ctx context.Context, s *standby) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", g.qemu.IncomingSocket())
+	conn, err := g.qemu.DialIncoming(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the waiting QEMU: %w", err)
 	}

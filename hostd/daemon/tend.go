@@ -91,7 +91,7 @@ func (d *Daemon) probe(ctx context.Context, peer string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	conn, err := d.dialPeer(ctx, peer, address)
+	conn, err := d.network.Dial(ctx, peer, address)
 	if err != nil {
 		return err
 	}
