@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -97,9 +98,7 @@ func (g *Gate) Announce() error {
 		}
 		g.out.Lock()
 		for _, f := range frames {
-			if !g.out.ended {
-				g.transmit(i, append(make([]byte, vnetHeader), f...))
-			}
+			g.transmit(i, time.Time{}, &g.stats.announced, append(make([]byte, vnetHeader), f...))
 		}
 		g.out.Unlock()
 	}

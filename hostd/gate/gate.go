@@ -2,9 +2,11 @@ package gate
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -67,17 +69,27 @@ type Gate struct {
 		free  []*Output
 		bytes int
 		batch [sendBatch][]byte // being sent
+		// waiting counts the bytes that wait for the uplinks, and withheld says
+		// that they wait for more than that.
+		waiting   int
+		withheld  bool
+		releasing sync.Mutex // orders those who let what is held leave
 	}
 	in struct {
 		sync.Mutex
 		input
 	}
-	toLog chan struct{}
+	toLog   chan struct{}
+	closed  chan struct{}
+	closing sync.Once
+	// patience is how long a frame waits for its uplink.
+	patience time.Duration
 }
 
 type port struct {
 	Port
 	tap, uplink Wire
+	egress      *egress
 	fromTap     []byte
 	fromUplink  []byte
 	learned     addressBook
@@ -88,9 +100,10 @@ type port struct {
 }
 
 type counters struct {
-	released, outputDropped, resent     atomic.Uint64
-	delivered, inputDropped, sendErrors atomic.Uint64
-	logged, unlogged                    atomic.Uint64
+	released, outputDropped, resent atomic.Uint64
+	announced                       atomic.Uint64
+	delivered, inputDropped, lost   atomic.Uint64
+	logged, unlogged                atomic.Uint64
 }
 
 // Stats counts frames since the gate was opened.
@@ -102,10 +115,13 @@ type Stats struct {
 	// Logged frames went to the log; Unlogged are those that the guest has and
 	// an asynchronous log had no room for.
 	Logged, Unlogged uint64
-	SendErrors       uint64
+	// Lost frames could leave, and their uplink did not take them: it was down or
+	// too slow, or refused them. Waiting ones, not many, are still tried.
+	Lost    uint64
+	Waiting int
 }
 
-// Open binds the ports' taps and uplinks. It starts two goroutines per port,
+// Open binds the ports' taps and uplinks. It starts three goroutines per port,
 // which Close ends and waits for.
 func Open(o Options) (*Gate, error) {
 	g, err := bind(o)
@@ -113,16 +129,17 @@ func Open(o Options) (*Gate, error) {
 		return nil, err
 	}
 	for i := range g.ports {
-		g.wg.Add(2)
+		g.wg.Add(3)
 		go g.pump(g.ports[i].Tap, g.ports[i].tap, func(fd int) error { return g.drainTap(i, fd) })
 		go g.pump(g.ports[i].Uplink, g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
+		go g.sendWaiting(g.ports[i])
 	}
 	return g, nil
 }
 
 // bind makes a gate through which nothing moves by itself.
 func bind(o Options) (*Gate, error) {
-	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1)}
+	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience}
 	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
 	g.out.open = &Output{}
 	var err error
@@ -137,7 +154,7 @@ func bind(o Options) (*Gate, error) {
 			g.Close()
 			return nil, fmt.Errorf("open port %s: %w", p.Name, err)
 		}
-		opened.drain = func(fd int) { _ = g.drainTapLocked(i, fd) }
+		opened.drain = func(fd int) { _, _ = g.drainTapLocked(i, fd, math.MaxInt) }
 		g.ports = append(g.ports, opened)
 	}
 	return g, nil
@@ -153,7 +170,7 @@ func openPort(p Port, wires Wires) (*port, error) {
 		tap.Close()
 		return nil, err
 	}
-	opened := &port{Port: p, tap: tap, uplink: uplink,
+	opened := &port{Port: p, tap: tap, uplink: uplink, egress: newEgress(),
 		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
 	if opened.readBefore, err = tap.Taken(); err != nil {
 		tap.Close()
@@ -170,6 +187,7 @@ func openPort(p Port, wires Wires) (*port, error) {
 func (g *Gate) Close() {
 	g.Silence()
 	g.DropInput()
+	g.closing.Do(func() { close(g.closed) })
 	for _, p := range g.ports {
 		p.tap.Close()
 		p.uplink.Close()
@@ -197,13 +215,16 @@ func (g *Gate) Stats() Stats {
 	s := Stats{
 		Released: g.stats.released.Load(), Dropped: g.stats.outputDropped.Load(), Resent: g.stats.resent.Load(),
 		InputDelivered: g.stats.delivered.Load(), InputDropped: g.stats.inputDropped.Load(),
-		SendErrors: g.stats.sendErrors.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
+		Lost: g.stats.lost.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
 	}
 	g.out.Lock()
 	s.HeldBytes = g.out.bytes
 	s.HeldFrames = g.out.open.Len()
 	for _, o := range g.out.cut {
 		s.HeldFrames += o.Len()
+	}
+	for _, p := range g.ports {
+		s.Waiting += p.egress.len()
 	}
 	g.out.Unlock()
 	g.in.Lock()

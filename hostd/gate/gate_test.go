@@ -165,6 +165,27 @@ func readFrame(t *testing.T, s *socket, limit time.Duration) []byte {
 	}
 }
 
+// peek is the number of the next frame that has arrived; 0 if there is none. Frames
+// of others are read over.
+func peek(t *testing.T, s *socket) (n int) {
+	t.Helper()
+	b := make([]byte, 2048)
+	s.raw.Control(func(fd uintptr) {
+		for {
+			got, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			if err != nil {
+				return
+			}
+			if at := bytes.Index(b[:got], []byte("frame ")); at >= 0 {
+				fmt.Sscanf(string(b[at:at+10]), "frame %d", &n)
+				return
+			}
+			unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+		}
+	})
+	return n
+}
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)

@@ -2,20 +2,29 @@ package gate
 
 import "time"
 
-// drainTap takes every frame that the guest has sent on port i. Callers other
-// than the pump call it with the output lock held through drainAll.
-func (g *Gate) drainTap(i, fd int) error {
-	g.out.Lock()
-	defer g.out.Unlock()
-	return g.drainTapLocked(i, fd)
-}
+// drainAtOnce is how many frames are taken from a tap before others may have the
+// output's lock: a guest that never stops sending stops nobody.
+const drainAtOnce = 64
 
-func (g *Gate) drainTapLocked(i, fd int) error {
-	p := g.ports[i]
+// drainTap takes every frame that the guest has sent on port i.
+func (g *Gate) drainTap(i, fd int) error {
 	for {
-		n, again, err := p.tap.Receive(fd, p.fromTap)
+		g.out.Lock()
+		again, err := g.drainTapLocked(i, fd, drainAtOnce)
+		g.out.Unlock()
 		if again || err != nil {
 			return err
+		}
+	}
+}
+
+// drainTapLocked takes some frames at most and reports whether that was all.
+func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
+	p := g.ports[i]
+	for range most {
+		n, again, err := p.tap.Receive(fd, p.fromTap)
+		if again || err != nil {
+			return again, err
 		}
 		if n < vnetHeader+ethernetHead {
 			continue
@@ -23,13 +32,13 @@ func (g *Gate) drainTapLocked(i, fd int) error {
 		p.learned.snoop(p.MAC, p.fromTap[vnetHeader:n])
 		g.emit(i, p.fromTap[:n])
 	}
+	return false, nil
 }
 
 func (g *Gate) emit(i int, frame []byte) {
 	switch g.out.mode {
 	case passing:
-		g.transmit(i, append(g.out.batch[:0], frame)...)
-		g.stats.released.Add(1)
+		g.transmit(i, time.Time{}, &g.stats.released, append(g.out.batch[:0], frame)...)
 	case holding:
 		g.store(i, frame)
 	default:
@@ -56,50 +65,58 @@ func (g *Gate) signalHeld() {
 	}
 }
 
-func (g *Gate) transmit(port int, frames ...[]byte) {
-	if port >= len(g.ports) {
-		return
-	}
-	if lost, err := g.ports[port].uplink.SendAll(frames); err != nil {
-		g.stats.sendErrors.Add(uint64(lost))
-		g.log.Debug("frames not sent", "lost", lost, "error", err)
+// Hold keeps every frame from now on until its epoch is released. What may leave
+// and waits for its uplink stays as well, until something is released or passes.
+func (g *Gate) Hold() {
+	g.out.Lock()
+	defer g.out.Unlock()
+	if !g.out.ended {
+		g.out.mode, g.out.withheld = holding, true
 	}
 }
-
-// Hold keeps every frame from now on until its epoch is released.
-func (g *Gate) Hold() { g.setOutput(holding) }
 
 // Pass releases all that is held, in order, and lets output leave at once.
 func (g *Gate) Pass() {
-	g.out.Lock()
-	defer g.out.Unlock()
-	if g.out.ended {
-		return
+	g.out.releasing.Lock()
+	defer g.out.releasing.Unlock()
+	for g.passSome() {
 	}
-	for len(g.out.cut) > 0 {
-		g.releaseOldest()
-	}
-	g.sendAll(g.out.open)
-	g.out.bytes -= g.out.open.Bytes()
-	g.out.open.reset()
-	g.out.mode = passing
 }
 
-// Silence drops what is held and everything after it, for ever.
+// passSome lets a batch of what is held leave, until nothing is left and all
+// passes.
+func (g *Gate) passSome() (more bool) {
+	g.out.Lock()
+	defer g.out.Unlock()
+	switch {
+	case g.out.ended:
+		return false
+	case len(g.out.cut) > 0:
+		if o := g.out.cut[0]; o.sent < o.Len() {
+			g.sendNext(o, time.Time{})
+		} else {
+			g.dropOldest()
+		}
+		return true
+	case g.out.open.sent < g.out.open.Len():
+		g.sendNext(g.out.open, time.Time{})
+		return true
+	}
+	g.out.bytes -= g.out.open.Bytes()
+	g.out.open.reset()
+	g.out.mode, g.out.withheld = passing, false
+	return false
+}
+
+// Silence drops what is held, what waits for an uplink, and everything after it,
+// for ever. Once it has returned nothing leaves, whatever is called.
 func (g *Gate) Silence() {
 	g.out.Lock()
 	defer g.out.Unlock()
 	g.out.mode, g.out.ended = silent, true
+	g.forgetWaiting()
 	g.out.cut, g.out.free, g.out.bytes = nil, nil, 0
 	g.out.open = &Output{}
-}
-
-func (g *Gate) setOutput(m outputMode) {
-	g.out.Lock()
-	defer g.out.Unlock()
-	if !g.out.ended {
-		g.out.mode = m
-	}
 }
 
 // Cut closes the open epoch under the given number. The guest must be stopped:
@@ -129,46 +146,55 @@ func (g *Gate) fresh() *Output {
 	return &Output{}
 }
 
-// Release sends the output of every closed epoch up to the given one, in
-// order. The epoch must be committed. At a time of day that the caller sets,
-// looked at before each batch of frames, it stops and reports that there is more:
-// a process that was stopped in the midst of it must not go on as if nothing had
-// happened.
+// Release lets the output of every closed epoch up to the given one leave, in
+// order. The epoch must be committed. What an uplink does not take at once waits
+// for it and leaves a little later, or is dropped and counted, as in a router's
+// queue; Release does not wait.
+//
+// Nothing leaves after a time of day that the caller sets, which is looked at
+// before each batch of frames: a process that was stopped in the midst of it must
+// not go on as if nothing had happened. Release then reports that there is more,
+// and may be called again; what waited for an uplink by then is dropped. After
+// Silence nothing is released, and it reports so.
 func (g *Gate) Release(epoch uint64, until time.Time) (all bool) {
+	g.out.releasing.Lock()
+	defer g.out.releasing.Unlock()
+	for {
+		if done, all := g.releaseSome(epoch, until); done {
+			return all
+		}
+	}
+}
+
+// releaseSome lets one batch leave; nobody waits longer than that for the lock.
+func (g *Gate) releaseSome(epoch uint64, until time.Time) (done, all bool) {
 	g.out.Lock()
 	defer g.out.Unlock()
-	for len(g.out.cut) > 0 && g.out.cut[0].Epoch <= epoch {
-		if !g.sendUntil(g.out.cut[0], until) {
-			return false
-		}
+	if g.out.ended {
+		return true, false
+	}
+	if len(g.out.cut) == 0 || g.out.cut[0].Epoch > epoch {
+		return true, true
+	}
+	o := g.out.cut[0]
+	if o.sent == o.Len() {
 		g.dropOldest()
+		return false, false
 	}
-	return true
+	if !time.Now().Before(until) {
+		return true, false
+	}
+	g.out.withheld = false
+	g.sendNext(o, until)
+	return false, false
 }
 
-// sendUntil sends what of the output has not been sent.
-func (g *Gate) sendUntil(o *Output, until time.Time) bool {
-	for o.sent < o.Len() {
-		if !time.Now().Before(until) {
-			return false
-		}
-		g.sendNext(o)
-	}
-	return true
-}
-
-// sendNext sends the next frames of the output that leave by the same port.
-func (g *Gate) sendNext(o *Output) {
+// sendNext lets the next frames of the output that leave by the same port go.
+func (g *Gate) sendNext(o *Output, until time.Time) {
 	port := o.At(o.sent).Port
 	frames := o.queue.run(g.out.batch[:0], o.sent, o.Len())
-	g.transmit(port, frames...)
+	g.transmit(port, until, &g.stats.released, frames...)
 	o.sent += len(frames)
-	g.stats.released.Add(uint64(len(frames)))
-}
-
-func (g *Gate) releaseOldest() {
-	g.sendAll(g.out.cut[0])
-	g.dropOldest()
 }
 
 func (g *Gate) dropOldest() {
@@ -179,21 +205,12 @@ func (g *Gate) dropOldest() {
 	g.out.free = append(g.out.free, o)
 }
 
-// sendAll sends what of the output has not been sent.
-func (g *Gate) sendAll(o *Output) {
-	for o.sent < o.Len() {
-		g.sendNext(o)
-	}
-}
-
-// Resend sends one frame of a committed epoch that the old primary may not
+// Resend lets one frame of a committed epoch leave that the old primary may not
 // have sent. Frames of unknown ports are ignored.
 func (g *Gate) Resend(f Frame) {
 	g.out.Lock()
 	defer g.out.Unlock()
-	if len(f.Data) < vnetHeader+ethernetHead {
-		return
+	if len(f.Data) >= vnetHeader+ethernetHead {
+		g.transmit(f.Port, time.Time{}, &g.stats.resent, append(g.out.batch[:0], f.Data)...)
 	}
-	g.transmit(f.Port, f.Data)
-	g.stats.resent.Add(1)
 }

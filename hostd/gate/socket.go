@@ -54,7 +54,10 @@ type socket struct {
 	left       []unix.Mmsghdr
 	lost       int
 	failed     error
+	taken      int              // of Offer: frames that are done with
+	full       bool             // of Offer: the rest may be tried again
 	write      func(fd uintptr) // writeFrames, made once
+	offerLeft  func(fd uintptr) // offerFrames, made once
 }
 
 func openSocket(ifname string) (*socket, error) {
@@ -87,7 +90,7 @@ func bindSocket(ifname string) (*socket, error) {
 	}
 	s := &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}
 	s.message.Iov, s.message.Iovlen = &s.vector, 1
-	s.write = s.writeFrames
+	s.write, s.offerLeft = s.writeFrames, s.offerFrames
 	s.drainNow = func(fd uintptr) { s.drain(int(fd)) }
 	for i := range s.outgoing {
 		s.outgoing[i].Hdr.Iov, s.outgoing[i].Hdr.Iovlen = &s.outVectors[i], 1
@@ -211,11 +214,7 @@ func (s *socket) send(frame []byte) error {
 func (s *socket) SendAll(frames [][]byte) (lost int, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	for i, f := range frames {
-		s.outVectors[i].Base = &f[0]
-		s.outVectors[i].SetLen(len(f))
-	}
-	s.left, s.lost, s.failed = s.outgoing[:len(frames)], 0, nil
+	s.prepare(frames)
 	if err := s.raw.Control(s.write); err != nil {
 		s.lost, s.failed = len(frames), err
 	}
@@ -226,13 +225,57 @@ func (s *socket) SendAll(frames [][]byte) (lost int, err error) {
 	return 0, nil
 }
 
+func (s *socket) prepare(frames [][]byte) {
+	for i, f := range frames {
+		s.outVectors[i].Base = &f[0]
+		s.outVectors[i].SetLen(len(f))
+	}
+	s.left, s.lost, s.taken, s.failed = s.outgoing[:len(frames)], 0, 0, nil
+}
+
+// Offer gives the kernel at most sendBatch frames, as many as it takes at once.
+func (s *socket) Offer(frames [][]byte) (done, lost int, full bool, err error) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.prepare(frames)
+	s.full = false
+	if err := s.raw.Control(s.offerLeft); err != nil { // closed
+		s.taken, s.lost, s.failed = len(frames), len(frames), err
+	}
+	clear(s.outVectors[:len(frames)]) // hold on to nobody's memory
+	if s.failed != nil {
+		err = fmt.Errorf("write to interface %s: %w", s.name, s.failed)
+	}
+	return s.taken, s.lost, s.full, err
+}
+
+func (s *socket) offerFrames(fd uintptr) {
+	told := false // that the interface was down once, which is no news
+	for len(s.left) > 0 {
+		n, errno := s.writeSome(fd)
+		switch {
+		case errno == 0:
+		case errno == unix.EINTR, errno == unix.ENETDOWN && !told:
+			told = told || errno == unix.ENETDOWN
+			continue
+		case isFull(errno):
+			s.full = true
+			return
+		default:
+			s.failed, n = errno, 1
+			s.lost++
+		}
+		s.left, s.taken = s.left[n:], s.taken+n
+	}
+}
+
 // writeFrames goes on until nothing is left.
 func (s *socket) writeFrames(fd uintptr) {
 	deadline := time.Time{}
 	for len(s.left) > 0 {
 		n, errno := s.writeSome(fd)
 		if errno != 0 {
-			if full(errno) && waitForRoom(fd, &deadline) {
+			if isFull(errno) && waitForRoom(fd, &deadline) {
 				continue
 			}
 			s.lost, s.failed = s.lost+1, errno
@@ -255,7 +298,8 @@ func (s *socket) writeSome(fd uintptr) (n int, errno unix.Errno) {
 	return int(sent), errno
 }
 
-func full(errno unix.Errno) bool {
+// isFull says that the same frame may be taken later.
+func isFull(errno unix.Errno) bool {
 	return errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.EINTR
 }
 

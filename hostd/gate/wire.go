@@ -18,6 +18,11 @@ type Wire interface {
 	Now(drain func(fd int))
 	// Receive reads one frame into b, or reports again when nothing is readable.
 	Receive(fd int, b []byte) (n int, again bool, err error)
+	// Offer writes at most 32 frames, in order, as many as leave at once; it never
+	// waits. It returns with how many of the first it is done, how many of these are
+	// lost, and why the last of them is; full says that the rest may be tried again.
+	// It does not keep them.
+	Offer(frames [][]byte) (done, lost int, full bool, err error)
 	// SendAll writes at most 32 frames. It returns how many are lost, and why the
 	// last of them is. It does not keep them.
 	SendAll(frames [][]byte) (lost int, err error)
