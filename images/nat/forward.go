@@ -11,16 +11,25 @@ func (n *NAT) outbound(p *packet, out []Output) ([]Output, Drop) {
 	if p.dst == in.addr || p.dst == outside.addr {
 		return n.local(In, p, out)
 	}
+	if p.isError() {
+		return n.outboundError(p, out)
+	}
 	hop, ok := n.nextHop(p.dst)
+	if !ok && in.holds(p.dst) {
+		return out, NoRoute // its own network's host has to be asked, not this one
+	}
 	if !ok {
-		return out, NoRoute
+		return n.complain(In, p, icmpUnreachable, codeNetUnreachable, 0, out), NoRoute
 	}
 	key, drop := outboundKey(p)
 	if drop != none {
 		return out, drop
 	}
 	if p.ip[8] <= 1 {
-		return out, TTLExpired
+		return n.complain(In, p, icmpTimeExceeded, codeInTransit, 0, out), TTLExpired
+	}
+	if out, long := n.tooLong(In, Out, p, out); long {
+		return out, TooLong
 	}
 	f := n.flows.find(key)
 	if f == nil {
@@ -101,9 +110,13 @@ func (n *NAT) inbound(p *packet, out []Output) ([]Output, Drop) {
 	if f == nil {
 		return out, NoFlow
 	}
-	if !p.decrementTTL() {
-		return out, TTLExpired
+	if p.ip[8] <= 1 {
+		return n.complain(Out, p, icmpTimeExceeded, codeInTransit, 0, out), TTLExpired
 	}
+	if out, long := n.tooLong(Out, In, p, out); long {
+		return out, TooLong
+	}
+	p.decrementTTL()
 	f.count(inward, p)
 	n.flows.track(f, n.now, inward, p)
 	p.setDestination(f.key.inside, f.key.insidePort)
@@ -115,11 +128,10 @@ func (n *NAT) inbound(p *packet, out []Output) ([]Output, Drop) {
 // neighbour has said who it is.
 func (n *NAT) send(to Port, hop uint32, p *packet, out []Output) ([]Output, Drop) {
 	mac, known, out := n.resolve(to, hop, out)
-	switch {
-	case !known && n.ports[to].neighbours.find(hop) == nil:
-		return out, NeighbourUnknown // the table is full: nobody would ever answer
-	case !known:
-		return out, n.pending.push(to, hop, p)
+	if !known {
+		displaced, drop := n.pending.push(to, hop, p)
+		n.stats.Drops[PendingFull] += displaced
+		return out, drop
 	}
 	return append(out, n.transmit(to, mac, p)), none
 }

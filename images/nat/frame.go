@@ -25,6 +25,10 @@ const (
 	icmpEcho         = 8
 	icmpTimeExceeded = 11
 	icmpParameter    = 12
+
+	codeNetUnreachable = 0 // of icmpUnreachable
+	codeTooLong        = 4 // of icmpUnreachable
+	codeInTransit      = 0 // of icmpTimeExceeded
 )
 
 func be16(b []byte) uint16         { return binary.BigEndian.Uint16(b) }

@@ -12,6 +12,7 @@
 package nat
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -42,6 +43,7 @@ type MAC [6]byte
 type PortConfig struct {
 	MAC    MAC
 	Prefix netip.Prefix // own address with the prefix length of the network
+	MTU    int          // longest IP packet that the port sends, in bytes; default 1500
 }
 
 // Config describes a NAT. Zero limits and time-outs mean the defaults.
@@ -59,6 +61,8 @@ const (
 	mostFlows      = 60000 // fewer than ports, so that a free port always exists
 	defaultPending = 64
 	mostPending    = 4096
+	leastMTU       = 68 // RFC 791
+	defaultMTU     = 1500
 )
 
 // Output is a frame to send. Frame is either the frame that was given to
@@ -74,6 +78,7 @@ type port struct {
 	mac        MAC
 	addr       uint32
 	mask       uint32
+	mtu        int
 	neighbours neighbours
 }
 
@@ -95,8 +100,11 @@ type NAT struct {
 	flows   flowTable
 	pending pendingQueue
 	stats   Stats
+	budget  errorBudget
 	scratch [][arpFrameLen]byte // frames made during the present call
-	now     time.Duration
+	// errorFrame is the one ICMP error that a call may make.
+	errorFrame [etherLen + 20 + icmpHeader + mostQuoted]byte
+	now        time.Duration
 }
 
 // New makes a NAT without flows and neighbours.
@@ -104,7 +112,7 @@ func New(c Config) (*NAT, error) {
 	if err := c.fill(); err != nil {
 		return nil, err
 	}
-	n := &NAT{oracle: c.Oracle, flows: newFlowTable(c.MaxFlows, c.Timeouts), pending: newPendingQueue(c.MaxPending)}
+	n := &NAT{oracle: c.Oracle, budget: errorBudget{tokens: errorBurst}, flows: newFlowTable(c.MaxFlows, c.Timeouts), pending: newPendingQueue(c.MaxPending)}
 	for i, pc := range []PortConfig{c.In, c.Out} {
 		n.ports[i] = newPort(pc)
 	}
@@ -128,6 +136,9 @@ func (c *Config) fill() error {
 		if p.MAC == (MAC{}) || p.MAC[0]&1 != 0 {
 			return fmt.Errorf("nat: port %s: MAC %x is not one station's", name, p.MAC)
 		}
+		if p.MTU != 0 && p.MTU < leastMTU {
+			return fmt.Errorf("nat: port %s: MTU %d is less than IPv4's %d", name, p.MTU, leastMTU)
+		}
 	}
 	if c.Gateway.IsValid() && !c.Gateway.Is4() {
 		return errors.New("nat: gateway is not an IPv4 address")
@@ -149,6 +160,7 @@ func newPort(c PortConfig) port {
 		mac:        c.MAC,
 		addr:       fromAddr(c.Prefix.Addr()),
 		mask:       ^uint32(0) << (32 - c.Prefix.Bits()),
+		mtu:        cmp.Or(c.MTU, defaultMTU),
 		neighbours: newNeighbours(),
 	}
 }

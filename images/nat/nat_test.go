@@ -128,17 +128,45 @@ func TestSilentNeighbourIsGivenUp(t *testing.T) {
 	}
 }
 
+// scan sends to more neighbours than there are, none of which answers.
+func scan(n *NAT, now time.Duration, hosts int) {
+	for i := range hosts {
+		n.Process(now, In, udpFrame(In, ap(clientIP, 5000), ap(netip.AddrFrom4([4]byte{10, 2, byte(1 + i>>8), byte(i)}), 7), nil), nil)
+	}
+}
+
 func TestNeighbourTableIsBounded(t *testing.T) {
 	n := newTest(t, func(c *Config) {
 		c.Out.Prefix = netip.MustParsePrefix("10.2.0.1/16")
 		c.MaxPending = mostPending
 	})
-	for i := range 3 * maxNeighbours {
-		n.Process(0, In, udpFrame(In, ap(clientIP, 5000), ap(netip.AddrFrom4([4]byte{10, 2, byte(1 + i>>8), byte(i)}), 7), nil), nil)
-	}
+	scan(n, 0, 3*maxNeighbours)
 	s := n.Stats()
-	if s.Neighbours[Out] != maxNeighbours || s.Pending != maxNeighbours || s.Drops[NeighbourUnknown] != 2*maxNeighbours {
+	if s.Neighbours[Out] != maxUnknown || s.Pending != maxUnknown || s.Drops[NeighbourUnknown] != 3*maxNeighbours-maxUnknown {
 		t.Fatalf("neighbours %d, pending %d, drops %v", s.Neighbours[Out], s.Pending, s.Drops)
+	}
+}
+
+// TestScanDisplacesNobody: whoever scans a large network takes neither the known
+// neighbours from the others, nor the way to get to know a new one.
+func TestScanDisplacesNobody(t *testing.T) {
+	n := newTest(t, func(c *Config) { c.Out.Prefix = netip.MustParsePrefix("10.2.0.1/16") })
+	meet(n)
+	for i := range maxNeighbours - maxUnknown - 1 {
+		addr := netip.AddrFrom4([4]byte{10, 2, 200, byte(1 + i)})
+		n.Process(0, Out, arpFrame(arpRequest, MAC{2, 0, 0, 1, 0, byte(i)}, addr, MAC{}, outsideIP), nil)
+	}
+	scan(n, 1, 4*maxNeighbours)
+	if o := one(t, n.Process(2, In, udpFrame(In, ap(clientIP, 5000), ap(serverIP, 7000), nil), nil)); MAC(o.Frame[:6]) != serverMAC {
+		t.Errorf("sent to %x", o.Frame[:6])
+	}
+	fresh := netip.MustParseAddr("10.2.0.3")
+	if out := n.Process(3, In, udpFrame(In, ap(clientIP, 5000), ap(fresh, 7000), []byte("first")), nil); len(out) != 1 {
+		t.Fatalf("%d frames sent, want the question for a new neighbour", len(out))
+	}
+	s := look(t, one(t, n.Process(4, Out, arpFrame(arpReply, MAC{2, 0, 0, 0, 0, 3}, fresh, outsideMAC, outsideIP), nil)))
+	if s.payload != "first" {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -214,11 +242,9 @@ func TestWhatIsDropped(t *testing.T) {
 		"cut":                  {In, udp()[:etherLen+27], Malformed},
 		"header checksum":      {In, change(udp(), etherLen+10, 0xee), BadChecksum},
 		"fragment":             {In, fixIP(change(udp(), etherLen+6, 0x20)), Fragment},
-		"last hop":             {In, fixIP(change(udp(), etherLen+8, 1)), TTLExpired},
 		"GRE":                  {In, fixIP(change(udp(), etherLen+9, 47)), UnknownProtocol},
 		"UDP too long":         {In, change(udp(), etherLen+24, 9), Malformed},
 		"foreign source":       {In, udpFrame(In, ap(serverIP, 1), ap(serverIP, 1), nil), BadSource},
-		"no gateway":           {In, to("192.0.2.1"), NoRoute},
 		"multicast":            {In, to("224.0.0.1"), NoRoute},
 		"inside to inside":     {In, to("10.1.0.9"), NoRoute},
 		"outside's broadcast":  {In, to("10.2.0.255"), NoRoute},

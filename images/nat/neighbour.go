@@ -8,6 +8,7 @@ const (
 	arpReply    = 2
 
 	maxNeighbours  = 256              // per port
+	maxUnknown     = 128              // of these, such as have never answered
 	neighbourFresh = 60 * time.Second // then it is asked again, while its MAC stays in use
 	askEvery       = 500 * time.Millisecond
 	askTimes       = 6
@@ -24,13 +25,16 @@ type neighbour struct {
 	asked time.Duration
 	seen  time.Duration // when it last said its MAC
 	used  time.Duration
+	added time.Duration
 }
 
-// neighbours is one port's table, bounded by maxNeighbours.
+// neighbours is one port's table, bounded by maxNeighbours. Whoever scans the
+// network displaces entries of that scan, and no neighbour that has answered.
 type neighbours struct {
-	list   []neighbour
-	at     map[uint32]int // address to index in list
-	asking int            // entries with a request out
+	list    []neighbour
+	at      map[uint32]int // address to index in list
+	asking  int            // entries with a request out
+	unknown int            // entries that have never answered
 }
 
 func newNeighbours() neighbours {
@@ -44,33 +48,47 @@ func (t *neighbours) find(addr uint32) *neighbour {
 	return nil
 }
 
-// add makes an entry, in the place of the one used longest ago if there is no
-// room. It returns nil if every entry is waiting for its first answer.
-func (t *neighbours) add(addr uint32, now time.Duration) *neighbour {
-	if len(t.list) == maxNeighbours && !t.evict() {
-		return nil
+// add makes an entry. Where there is no room it takes the place of the one that
+// has waited longest for its first answer, or has been idle longest.
+func (t *neighbours) add(addr uint32, now time.Duration) (nb *neighbour, displaced uint32) {
+	switch {
+	case t.unknown == maxUnknown:
+		displaced = t.displace(func(nb *neighbour) bool { return !nb.known })
+	case len(t.list) == maxNeighbours:
+		displaced = t.displace(func(nb *neighbour) bool { return nb.known })
 	}
 	t.at[addr] = len(t.list)
-	t.list = append(t.list, neighbour{addr: addr, used: now})
-	return &t.list[len(t.list)-1]
+	t.list = append(t.list, neighbour{addr: addr, used: now, added: now})
+	t.unknown++
+	return &t.list[len(t.list)-1], displaced
 }
 
-func (t *neighbours) evict() bool {
+// displace removes the oldest of the entries that may go: by the time of its first
+// request while it is unknown, else by that of its last use.
+func (t *neighbours) displace(may func(*neighbour) bool) (addr uint32) {
 	oldest := -1
 	for i := range t.list {
-		if t.list[i].known && (oldest < 0 || t.list[i].used < t.list[oldest].used) {
+		if may(&t.list[i]) && (oldest < 0 || t.list[i].age() < t.list[oldest].age()) {
 			oldest = i
 		}
 	}
-	if oldest < 0 {
-		return false
-	}
+	addr = t.list[oldest].addr
 	t.remove(oldest)
-	return true
+	return addr
+}
+
+func (nb *neighbour) age() time.Duration {
+	if nb.known {
+		return nb.used
+	}
+	return nb.added
 }
 
 func (t *neighbours) remove(i int) {
 	t.settle(&t.list[i])
+	if !t.list[i].known {
+		t.unknown--
+	}
 	delete(t.at, t.list[i].addr)
 	last := len(t.list) - 1
 	if i != last {
@@ -93,15 +111,22 @@ func (n *NAT) resolve(at Port, hop uint32, out []Output) (MAC, bool, []Output) {
 	t := &n.ports[at].neighbours
 	nb := t.find(hop)
 	if nb == nil {
-		if nb = t.add(hop, n.now); nb == nil {
-			return MAC{}, false, out
-		}
+		nb = n.addNeighbour(at, hop)
 	}
 	nb.used = n.now
 	if nb.asks == 0 && (!nb.known || n.now-nb.seen >= neighbourFresh) {
 		out = append(out, n.ask(at, nb))
 	}
 	return nb.mac, nb.known, out
+}
+
+// addNeighbour makes an entry. What waited for one that had to make room is lost.
+func (n *NAT) addNeighbour(at Port, addr uint32) *neighbour {
+	nb, displaced := n.ports[at].neighbours.add(addr, n.now)
+	if displaced != 0 {
+		n.stats.Drops[NeighbourUnknown] += uint64(n.pending.drop(at, displaced))
+	}
+	return nb
 }
 
 func (n *NAT) ask(at Port, nb *neighbour) Output {
@@ -205,10 +230,13 @@ func (n *NAT) learn(at Port, addr uint32, mac MAC, add bool, out []Output) []Out
 	t := &n.ports[at].neighbours
 	nb := t.find(addr)
 	if nb == nil && add {
-		nb = t.add(addr, n.now)
+		nb = n.addNeighbour(at, addr)
 	}
 	if nb == nil {
 		return out
+	}
+	if !nb.known {
+		t.unknown--
 	}
 	nb.mac, nb.known, nb.seen = mac, true, n.now
 	t.settle(nb)

@@ -28,9 +28,16 @@ func newPendingQueue(size int) pendingQueue {
 	return q
 }
 
-func (q *pendingQueue) push(to Port, hop uint32, p *packet) Drop {
-	if len(q.free) == 0 || len(p.frame) > maxPendingFrame || q.waiting(to, hop) >= q.share {
-		return PendingFull
+// push keeps a copy of a frame. A full queue forgets its oldest frame for it, and
+// says so: whom that waits for is the likeliest not to answer.
+func (q *pendingQueue) push(to Port, hop uint32, p *packet) (displaced uint64, _ Drop) {
+	if len(p.frame) > maxPendingFrame || q.waiting(to, hop) >= q.share {
+		return 0, PendingFull
+	}
+	if len(q.free) == 0 {
+		q.free = append(q.free, q.queue[0])
+		q.queue = append(q.queue[:0], q.queue[1:]...)
+		displaced = 1
 	}
 	f := q.free[len(q.free)-1]
 	q.free = q.free[:len(q.free)-1]
@@ -40,7 +47,7 @@ func (q *pendingQueue) push(to Port, hop uint32, p *packet) Drop {
 	f.p.ip = data[etherLen:]
 	f.p.l4 = data[len(data)-len(p.l4):]
 	q.queue = append(q.queue, f)
-	return none
+	return displaced, none
 }
 
 func (q *pendingQueue) waiting(to Port, hop uint32) int {

@@ -22,12 +22,13 @@ const (
 	NeighbourUnknown      // the neighbour did not say its MAC in time
 	PendingFull           // too many frames wait for neighbours
 	AddressConflict       // another station claims the NAT's address
+	TooLong               // longer than the other port's MTU
 	drops
 )
 
 var dropNames = [drops]string{
 	"none", "malformed", "not-for-us", "unknown-protocol", "bad-checksum", "fragment", "bad-source", "no-route",
-	"ttl-expired", "no-flow", "no-service", "table-full", "neighbour-unknown", "pending-full", "address-conflict",
+	"ttl-expired", "no-flow", "no-service", "table-full", "neighbour-unknown", "pending-full", "address-conflict", "too-long",
 }
 
 // String names the reason.
@@ -56,6 +57,7 @@ type Stats struct {
 
 	Stamps       uint64 // running number of the last stamped probe
 	EchoReplies  uint64
+	Errors       uint64 // ICMP errors that the NAT itself sent
 	ARPRequests  uint64 // sent
 	ARPReplies   uint64 // sent
 	FlowsOpened  uint64

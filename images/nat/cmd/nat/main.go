@@ -78,6 +78,7 @@ func open(agent *guestagent.Agent, o options) (*forwarder, error) {
 		}
 		f.ports[i] = port
 		copy(side.MAC[:], port.Info().HardwareAddr)
+		side.MTU = port.Info().MTU
 		if side.Prefix, err = netip.ParsePrefix(o.addresses[i]); err != nil {
 			return nil, fmt.Errorf("address of the %v port: %w", nat.Port(i), err)
 		}
