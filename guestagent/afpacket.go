@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +51,7 @@ func openAFPacket(name string, o PortOptions, bufferSize int) (_ *afpacket, err 
 		}
 	}()
 	if !o.KeepGRO {
-		if err := disableGRO(name); err != nil {
+		if err := stopMerging(name); err != nil {
 			return nil, err
 		}
 	}
@@ -91,30 +89,6 @@ func (d *afpacket) openRx(o PortOptions) error {
 	}
 	for _, r := range d.rx[1:] {
 		r.discard() // duplicates from before it joined
-	}
-	return nil
-}
-
-// disableGRO stops the kernel from merging received packets, which AF_PACKET
-// would hand over merged (ETHTOOL_SGRO, include/uapi/linux/ethtool.h).
-func disableGRO(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("socket for ethtool: %w", err)
-	}
-	defer unix.Close(fd)
-	value := struct{ command, data uint32 }{unix.ETHTOOL_SGRO, 0}
-	var request struct { // struct ifreq
-		name  [unix.IFNAMSIZ]byte
-		value unsafe.Pointer
-		_     [16]byte
-	}
-	copy(request.name[:unix.IFNAMSIZ-1], name)
-	request.value = unsafe.Pointer(&value)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	runtime.KeepAlive(&value)
-	if errno != 0 && errno != unix.EOPNOTSUPP {
-		return fmt.Errorf("turn GRO off (PortOptions.KeepGRO leaves it on): %w", errno)
 	}
 	return nil
 }

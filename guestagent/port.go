@@ -19,8 +19,9 @@ type PortOptions struct {
 	RingSlots int
 	// Promiscuous receives frames for other stations too.
 	Promiscuous bool
-	// KeepGRO leaves the kernel's receive offloads on. Packets that it merges
-	// are longer than the MTU and will be dropped as oversize.
+	// KeepGRO leaves the receive offloads of card and kernel on, which OpenPort
+	// switches off. Packets that they merge
+	// are longer than the MTU, and dropped as oversize.
 	KeepGRO bool
 }
 

@@ -10,6 +10,7 @@
 //	stillpoint.eth0=ADDR/BITS,...  addresses of a plain guest's card; any ethN
 //	stillpoint.dirty=PAGES         rewrite this many pages every 10 ms
 //	stillpoint.channel=flood       fill the agent channel with garbage, for ever
+//	stillpoint.offloads=keep       leave the cards their offloads, as most systems do
 //	stillpoint.shell               a plain guest runs a shell on its console
 //
 // It prints "STILLPOINT-GUEST ready" on the console when the guest is, and

@@ -66,8 +66,10 @@ func bringUp(link netlink.Link, o options) error {
 			return fmt.Errorf("promiscuous mode: %w", err)
 		}
 	}
-	if err := plainFrames(name); err != nil {
-		return fmt.Errorf("switch offloads off: %w", err)
+	if !o.offloads {
+		if err := plainFrames(name); err != nil {
+			return fmt.Errorf("switch offloads off: %w", err)
+		}
 	}
 	return netlink.LinkSetUp(link)
 }

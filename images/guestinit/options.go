@@ -17,6 +17,7 @@ type options struct {
 	dirty     int                       // pages
 	shell     bool
 	flood     bool // the agent channel with garbage
+	offloads  bool // the cards keep theirs
 }
 
 // parseOptions takes the words that begin with "stillpoint."; one that it does
@@ -44,6 +45,8 @@ func (o *options) set(name, value string) (err error) {
 		o.dirty, err = pages(value)
 	case name == "shell":
 		o.shell = true
+	case name == "offloads" && value == "keep":
+		o.offloads = true
 	case name == "channel" && value == "flood":
 		o.flood = true
 	case strings.HasPrefix(name, "eth"):

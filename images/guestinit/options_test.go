@@ -9,7 +9,7 @@ import (
 )
 
 func TestParseOptions(t *testing.T) {
-	o, err := parseOptions(`console=ttyS0 quiet "stillpoint.nat=-oracle,-in-addr=10.1.0.1/24" stillpoint.eth0=10.1.0.1/24,10.3.0.1/16 stillpoint.dirty=300 stillpoint.shell stillpoint.channel=flood` + "\n")
+	o, err := parseOptions(`console=ttyS0 quiet "stillpoint.nat=-oracle,-in-addr=10.1.0.1/24" stillpoint.eth0=10.1.0.1/24,10.3.0.1/16 stillpoint.dirty=300 stillpoint.shell stillpoint.channel=flood stillpoint.offloads=keep` + "\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,6 +19,7 @@ func TestParseOptions(t *testing.T) {
 		dirty:     300,
 		shell:     true,
 		flood:     true,
+		offloads:  true,
 	}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("parsed\n%+v, want\n%+v", o, want)
