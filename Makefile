@@ -8,6 +8,7 @@ BIN = build/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # How long fuzz-short spends on each target.
 FUZZTIME ?= 5s
+KEEP ?= 24
 # How long soak goes on, and its first seed; 0 is one at random.
 DURATION ?= 1h
 SEED ?= 0
@@ -26,7 +27,7 @@ E2E_FLAGS = -race -timeout 30m -p 1 -count 1
 # Allocations are counted without the race detector, under which pools forget.
 EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 
-.PHONY: help setup build images demo test unit e2e soak bench scale micro fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e soak bench scale micro fuzz fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,11 +67,10 @@ scale: build ## measure many machines with false QEMUs; report in build/scale
 	@go run ./e2e/scale
 
 fuzz-short: ## run each fuzz target for FUZZTIME (5s)
-	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' $(SOURCES) | sort | \
-	while IFS=: read -r file function; do \
-	  echo "fuzz: $${file%/*} $${function#func }"; \
-	  go test -run '^$$' -fuzz "^$${function#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
-	done
+	@go run ./e2e/fuzz -time $(FUZZTIME) $(SOURCES)
+
+fuzz: ## the same, and let the corpora in testdata grow to KEEP (24) inputs each
+	@go run ./e2e/fuzz -time $(FUZZTIME) -keep $(KEEP) $(SOURCES)
 
 # Runs the benchmarks of the tree $(1) once and adds the result to the file $(2).
 bench = (cd $(1) && grep -rl --include='*_test.go' '^func Benchmark' guestagent hostd images/nat proto qmp | \
