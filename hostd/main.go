@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/cli"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/supervise"
 )
@@ -54,6 +56,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if err := dropPrivileges(daemonCapabilities); err != nil {
 		return err
 	}
+	unix.Umask(0o077) // whatever is made from here on, by QEMU too, is for nobody else
 	own, err := identity(c, log)
 	if err != nil {
 		return err
@@ -84,8 +87,8 @@ func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if _, err := identity(c, log); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return fmt.Errorf("make the witness's directory: %w", err)
+	if err := machine.PrivateDirectory(c.StateDir); err != nil {
+		return fmt.Errorf("use the witness's directory: %w", err)
 	}
 	defer keepMember(c, log).close()
 	log.Info("witnessing", "host", c.Host)

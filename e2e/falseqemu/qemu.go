@@ -78,7 +78,8 @@ func options(args []string, name string) (all []string) {
 	return all
 }
 
-// makeRAM makes the file of a memory-backend-file.
+// makeRAM makes the file of a memory-backend-file. Of one that is there already, and
+// is not empty, QEMU takes what it has.
 func makeRAM(object string) (memory uint64, err error) {
 	var path string
 	for _, field := range strings.Split(object, ",") {
@@ -94,11 +95,15 @@ func makeRAM(object string) (memory uint64, err error) {
 			memory = mib << 20
 		}
 	}
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() > 0 {
+		return memory, err
+	}
 	return memory, f.Truncate(int64(memory))
 }
 

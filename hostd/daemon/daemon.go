@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -104,8 +103,8 @@ func Serve(ctx context.Context, o Options) error {
 	d := New(o)
 	defer d.end()
 	for _, dir := range []string{o.Config.StateDir, o.Config.RunDir, o.Config.RAMDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make the daemon's directories: %w", err)
+		if err := machine.PrivateDirectory(dir); err != nil {
+			return fmt.Errorf("use the daemon's directories: %w", err)
 		}
 	}
 	peers, err := net.Listen("tcp", o.Config.Listen)

@@ -19,7 +19,7 @@ var ErrNotRunning = errors.New("no QEMU of the machine runs")
 // machine that it returns can be killed and removed; Connect it to use it.
 func Find(o Options, taps []string) (*Machine, error) {
 	m := newMachine(o)
-	m.taps = taps
+	m.taps, m.own = taps, true
 	pid, ok := listener(m.monitorSocket())
 	if !ok {
 		return m, ErrNotRunning

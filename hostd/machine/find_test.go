@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -48,4 +49,27 @@ func TestFindTellsBusyFromGone(t *testing.T) {
 		t.Errorf("with a socket that nobody has open: %v", err)
 	}
 	os.Remove(path)
+}
+
+// TestARefusedStartRemovesNothing of the QEMU that it was refused for.
+func TestARefusedStartRemovesNothing(t *testing.T) {
+	o := Options{Spec: spec.Machine{Name: "m", Memory: 1 << 20}, RunDir: t.TempDir(), RAMDir: t.TempDir(), StateDir: t.TempDir(), Log: hclog.NewNullLogger()}
+	m := &Machine{o: o}
+	running, err := net.Listen("unix", m.monitorSocket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer running.Close()
+	for _, path := range []string{m.RAMFile(), m.AgentSocket()} {
+		if err := os.WriteFile(path, []byte("in use"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = Start(t.Context(), o)
+	wantError(t, err, "left from an earlier daemon")
+	for _, path := range []string{m.RAMFile(), m.AgentSocket(), m.monitorSocket()} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -45,6 +45,8 @@ type Machine struct {
 	monitor *qmp.Client
 	taps    []string // made here, removed with the machine
 	threads []*found
+	ram     *os.File // open while QEMU is started
+	own     bool     // the files of this name are this machine's to remove
 	ending  chan struct{}
 	atEnd   sync.Once // closes ending
 	exited  chan struct{}
@@ -73,7 +75,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 }
 
 func (m *Machine) start(ctx context.Context) error {
-	if err := m.prepare(); err != nil {
+	if err := m.prepare(ctx); err != nil {
 		return err
 	}
 	if err := m.spawn(); err != nil {
@@ -84,21 +86,28 @@ func (m *Machine) start(ctx context.Context) error {
 		return err
 	}
 	m.monitor = monitor
+	if err := m.checkRAM(ctx); err != nil {
+		return err
+	}
 	m.watchThreads()
 	return nil
 }
 
-func (m *Machine) prepare() error {
+func (m *Machine) prepare(ctx context.Context) error {
 	for _, dir := range []string{m.o.RunDir, m.o.RAMDir, m.o.StateDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := PrivateDirectory(dir); err != nil {
 			return err
 		}
 	}
 	if pid, ok := listener(m.monitorSocket()); ok {
 		return fmt.Errorf("its QEMU (process %d, 0 if it does not answer) is left from an earlier daemon, running and silent; end that process first", pid)
 	}
+	m.own = true // nobody uses what is left of an earlier QEMU
 	for _, path := range m.sockets() {
 		os.Remove(path)
+	}
+	if err := m.makeRAM(ctx); err != nil {
+		return err
 	}
 	for _, p := range m.o.Spec.Ports {
 		created, err := ensureTap(p.Tap)
@@ -248,6 +257,10 @@ func (m *Machine) cleanUp() {
 		if err := removeTap(tap); err != nil {
 			m.o.Log.Warn("tap not removed", "tap", tap, "error", err)
 		}
+	}
+	m.closeRAM()
+	if !m.own {
+		return // a QEMU that was refused for another one
 	}
 	for _, path := range append(m.sockets(), m.RAMFile()) {
 		os.Remove(path)
