@@ -207,10 +207,14 @@ func (e refusedError) protocol() bool { return strings.Contains(e.reason, "of th
 
 // begin starts the goroutines of a protection whose standby is ready.
 func (p *protection) begin() {
-	p.wg.Add(3)
+	p.wg.Add(4)
 	go func() {
 		defer p.wg.Done()
 		p.listen()
+	}()
+	go func() {
+		defer p.wg.Done()
+		p.keepPassing()
 	}()
 	go func() {
 		defer p.wg.Done()

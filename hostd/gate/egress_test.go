@@ -180,6 +180,7 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		"LogBehind":   func(w *wire) { w.LogBehind() },
 		"OpenInput":   func(w *wire) { w.OpenInput() },
 		"Pass":        func(w *wire) { w.Pass() },
+		"PassUntil":   func(w *wire) { w.PassUntil(never()) },
 		"Release":     func(w *wire) { w.Release(9, never()) },
 		"Resend":      func(w *wire) { w.Resend(f) },
 		"Silence":     func(w *wire) { w.Silence() },

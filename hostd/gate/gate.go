@@ -27,6 +27,10 @@ type Options struct {
 	// HeldOutput and HeldInput bound what waits, in bytes; beyond them frames
 	// are dropped and counted, as a full queue of a network card would.
 	HeldOutput, HeldInput int
+	// AtOnce says of a frame, which begins with its Ethernet header, that it leaves
+	// before its epoch is committed, as long as PassUntil allows; nil: none does. It
+	// must not block.
+	AtOnce func(frame []byte) bool
 	// Wires open the ports' interfaces; nil for those of this host.
 	Wires Wires
 	Log   hclog.Logger
@@ -38,6 +42,9 @@ const (
 	silent outputMode = iota
 	passing
 	holding
+	// committing: each frame is held until its epoch is committed, unless it leaves
+	// at once.
+	committing
 )
 
 type inputMode int
@@ -73,6 +80,8 @@ type Gate struct {
 		// that they wait for more than that.
 		waiting   int
 		withheld  bool
+		atOnce    func(frame []byte) bool
+		until     time.Time  // frames may leave at once until then
 		releasing sync.Mutex // orders those who let what is held leave
 	}
 	in struct {
@@ -141,7 +150,7 @@ func Open(o Options) (*Gate, error) {
 func bind(o Options) (*Gate, error) {
 	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience}
 	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
-	g.out.open = &Output{}
+	g.out.open, g.out.atOnce = &Output{}, o.AtOnce
 	var err error
 	if g.wires = o.Wires; g.wires == nil {
 		if g.wires, err = openInterfaces(); err != nil {

@@ -241,6 +241,43 @@ func TestFirstCutBeginsToHold(t *testing.T) {
 	w.expectNothing(t, w.network, "uplink")
 }
 
+// TestOutputLeavesAtOnce where the policy is for it, but never before what is held.
+func TestOutputLeavesAtOnce(t *testing.T) {
+	w := newWire(t, Options{AtOnce: func(f []byte) bool { return bytes.Equal(f[6:12], guestMAC[:]) }})
+	w.Pass()
+	w.Cut(1)
+	w.send(t, w.guest, guestMAC, 1, 1)
+	eventually(t, "what nobody has allowed is held", func() bool { return w.Stats().HeldFrames == 1 })
+	w.PassUntil(never())
+	w.send(t, w.guest, guestMAC, 2, 2)
+	eventually(t, "what comes after it is held too", func() bool { return w.Stats().HeldFrames == 2 })
+	w.expectNothing(t, w.network, "uplink")
+	w.Cut(2)
+	w.Release(2, never())
+	w.expect(t, w.network, 1, 2)
+	w.send(t, w.guest, guestMAC, 3, 4)
+	w.expect(t, w.network, 3, 4)
+	if n := w.Cut(3).Len(); n != 0 {
+		t.Fatalf("epoch 3 holds %d frames that have left", n)
+	}
+	w.send(t, w.guest, peerMAC, 5, 5)
+	eventually(t, "a frame that the policy keeps is held", func() bool { return w.Stats().HeldFrames == 1 })
+	w.Cut(4)
+	w.Release(4, never())
+	w.expect(t, w.network, 5, 5)
+	w.PassUntil(time.Now())
+	w.send(t, w.guest, guestMAC, 6, 6)
+	eventually(t, "what comes too late is held", func() bool { return w.Stats().HeldFrames == 1 })
+	w.Cut(5)
+	w.Release(5, never())
+	w.expect(t, w.network, 6, 6)
+	w.PassUntil(never())
+	w.Hold()
+	w.send(t, w.guest, guestMAC, 7, 7)
+	eventually(t, "all is held", func() bool { return w.Stats().HeldFrames == 1 })
+	w.expectNothing(t, w.network, "uplink")
+}
+
 func TestSilenceIsForEver(t *testing.T) {
 	w := newWire(t, Options{})
 	w.Hold()

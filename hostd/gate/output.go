@@ -36,14 +36,27 @@ func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
 }
 
 func (g *Gate) emit(i int, frame []byte) {
-	switch g.out.mode {
-	case passing:
+	switch {
+	case g.out.mode == passing, g.out.mode == committing && g.leavesAtOnce(frame):
 		g.transmit(i, time.Time{}, &g.stats.released, append(g.out.batch[:0], frame)...)
-	case holding:
+	case g.out.mode == holding, g.out.mode == committing:
 		g.store(i, frame)
 	default:
 		g.stats.outputDropped.Add(1)
 	}
+}
+
+// leavesAtOnce: a frame overtakes none that is held.
+func (g *Gate) leavesAtOnce(frame []byte) bool {
+	return g.out.atOnce != nil && g.out.bytes == 0 && time.Now().Before(g.out.until) && g.out.atOnce(frame[vnetHeader:])
+}
+
+// PassUntil lets frames leave at once, where the policy is for it, until a time of
+// day: that of a caller who may have been stopped since is over.
+func (g *Gate) PassUntil(until time.Time) {
+	g.out.Lock()
+	defer g.out.Unlock()
+	g.out.until = until
 }
 
 func (g *Gate) store(i int, frame []byte) {
@@ -65,7 +78,8 @@ func (g *Gate) signalHeld() {
 	}
 }
 
-// Hold keeps every frame from now on until its epoch is released. What may leave
+// Hold keeps every frame from now on until its epoch is released, whatever the
+// policy for output is. What may leave
 // and waits for its uplink stays as well, until something is released or passes.
 func (g *Gate) Hold() {
 	g.out.Lock()
@@ -128,7 +142,7 @@ func (g *Gate) Cut(epoch uint64) *Output {
 		p.tap.Now(p.drain)
 	}
 	if g.out.mode == passing { // the first cut of a protection begins to hold
-		g.out.mode = holding
+		g.out.mode = committing
 	}
 	done := g.out.open
 	done.Epoch = epoch

@@ -168,6 +168,9 @@ func (l *Link) Watch(ctx context.Context) {
 	}
 }
 
+// Heard is when the peer was last heard, by the monotonic clock.
+func (l *Link) Heard() time.Time { return l.start.Add(time.Duration(l.heard.Load())) }
+
 // silence of the peer so far, while somebody listens.
 func (l *Link) silence() time.Duration {
 	if !l.receiving.Load() {

@@ -1,0 +1,244 @@
+package daemon_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/proto/control"
+)
+
+const inOwnNetwork = "STILLPOINT_TEST_OWN_NETWORK"
+
+// ownNetwork runs the rest of the test in a process of its own that has a network
+// of its own, and reports whether this is that process.
+func ownNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inOwnNetwork) != "" {
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetUp(lo)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self, "-test.run", "^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), inOwnNetwork+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if bytes.Contains(out, []byte("--- SKIP")) {
+		t.Skipf("%s", out)
+	}
+	return false
+}
+
+// makeUplink makes an interface whose far end is the network.
+func makeUplink(t *testing.T, uplink, network string) netlink.Link {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = uplink
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: network}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{network, uplink} {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			err = netlink.LinkSetUp(l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := netlink.LinkByName(uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+const wiredMAC = "52:54:00:01:02:03"
+
+// startWired starts a machine with one port.
+func (h *host) startWired(name, protection string) {
+	h.t.Helper()
+	text := specOf(name, "") + fmt.Sprintf("ports:\n- {name: in, tap: tap-%s, uplink: up-%s, mac: %q}\n", name, name, wiredMAC)
+	text = string(bytes.Replace([]byte(text), []byte("max-epoch: 20ms"), []byte(protection), 1))
+	if _, err := h.client.StartMachine(h.ctx(), &control.StartMachineRequest{Spec: []byte(text), File: name + ".yaml"}); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// openTap as QEMU does.
+func openTap(t *testing.T, name string) *os.File {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	t.Cleanup(func() { f.Close() })
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// guestFrame is a broadcast frame of the guest, with its virtio header.
+func guestFrame(text string, length int) []byte {
+	b := make([]byte, 10, 10+14+length)
+	b = append(b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 1, 2, 3, 0x88, 0xb5)
+	return append(b, fmt.Sprintf("%-*s", length, text)...)
+}
+
+// network listens on an interface.
+type network struct{ fd int }
+
+func listenOn(t *testing.T, name string) network {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := uint16(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Attrs().Index}); err != nil {
+		t.Fatal(err)
+	}
+	return network{fd}
+}
+
+// hears reports that a frame with a text has arrived. It reads over all before it.
+func (n network) hears(text string) bool {
+	b := make([]byte, 1<<16)
+	for {
+		size, _, err := unix.Recvfrom(n.fd, b, 0)
+		if err != nil {
+			return false
+		}
+		if bytes.Contains(b[:size], []byte(text)) {
+			return true
+		}
+	}
+}
+
+// TestOutputPasses where the policy is for it, while the machine is protected and
+// epochs are taken; and is held once the standby is not heard.
+func TestOutputPasses(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	makeUplink(t, "up-m", "net-m")
+	a, _ := pairOfHosts(t)
+	a.startWired("m", "output: pass, checkpoint: periodic, interval: 10s, max-epoch: 20s")
+	tap, net := openTap(t, "tap-m"), listenOn(t, "net-m")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		text := fmt.Sprintf("at once %d.", n)
+		if _, err := tap.Write(guestFrame(text, 60)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		a.await("the frame to leave", func() bool { return net.hears(text) })
+		if took := time.Since(began); took > 8*time.Second {
+			t.Fatalf("the frame left after %v, with its epoch", took)
+		}
+	}
+	if m := a.machine("m"); m.OutputPolicy != "pass" || m.Output.HeldFrames != 0 || m.Role != "protected" {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestOutputIsHeldOnCommit is the same with the other policy.
+func TestOutputIsHeldOnCommit(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	makeUplink(t, "up-m", "net-m")
+	a, _ := pairOfHosts(t)
+	a.startWired("m", "output: hold, checkpoint: periodic, interval: 1m, max-epoch: 1m")
+	tap, net := openTap(t, "tap-m"), listenOn(t, "net-m")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tap.Write(guestFrame("kept", 60)); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the frame to be held", func() bool { return a.machine("m").Output.HeldFrames == 1 })
+	if net.hears("kept") {
+		t.Error("the frame has left before its epoch was committed")
+	}
+}
+
+// TestProtectOnAShapedUplink: the guest has sent more than the uplink takes, and
+// goes on sending.
+func TestProtectOnAShapedUplink(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	l := makeUplink(t, "up-m", "net-m")
+	slow := &netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate: 125000, Buffer: 400000, Limit: 15000}
+	if err := netlink.QdiscAdd(slow); err != nil {
+		t.Skipf("this kernel cannot shape an interface: %v", err)
+	}
+	a, _ := pairOfHosts(t)
+	a.startWired("m", "max-epoch: 20ms")
+	tap := openTap(t, "tap-m")
+	pid := a.machine("m").QemuPid
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() { // some 20 Mbit/s
+		defer close(ended)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			for range 16 {
+				_, _ = tap.Write(guestFrame("more", 1400))
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	}()
+	a.await("frames to be lost", func() bool { return len(a.machine("m").Warnings) > 1 })
+	err := a.protect("m", "b")
+	close(done)
+	<-ended
+	if err != nil {
+		t.Error(err)
+	}
+	if syscall.Kill(int(pid), 0) != nil {
+		t.Error("the machine is lost, by a slow uplink")
+	}
+}
