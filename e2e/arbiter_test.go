@@ -25,17 +25,17 @@ func newCluster(t *testing.T, limit time.Duration, o scene.Options) *stage {
 func TestAHostDiesWithAMemberOfTheArbiter(t *testing.T) {
 	s := newCluster(t, 2*time.Minute, scene.Options{})
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
+	s.flows(traffic, s.udp)
 	at, err := s.A.PowerOff()
 	s.must(err)
 	_, err = s.B.WaitRole(s.ctx, scene.Machine, "solo")
 	s.must(err)
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.must(s.A.PowerOn(s.ctx))
 	_, err = s.B.WaitRole(s.ctx, scene.Machine, "protected")
 	s.must(err)
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.reportBlackout(s.verdict(traffic), at)
 }
 
@@ -44,10 +44,10 @@ func TestAHostDiesWithAMemberOfTheArbiter(t *testing.T) {
 func TestThePairOutlivesTheArbiter(t *testing.T) {
 	s := newCluster(t, 2*time.Minute, scene.Options{})
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
+	s.flows(traffic, s.udp)
 	s.must(s.Lab.Arbiter.Cut())
-	s.flows(traffic, 3*udpRate)
+	s.flows(traffic, 3*s.udp)
 	s.must(s.Link.Cut())
 	m, err := s.A.WaitMachine(s.ctx, scene.Machine, "a warning about the arbiter", func(m *control.Machine) bool {
 		return strings.Contains(strings.Join(m.Warnings, "\n"), "arbiter")
@@ -57,16 +57,16 @@ func TestThePairOutlivesTheArbiter(t *testing.T) {
 	s.must(s.Wire.Settle(s.ctx))
 	before := s.sentBy(s.A) + s.sentBy(s.B)
 	sent := sentSoFar(traffic)
-	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+udpRate }))
+	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+s.udp }))
 	s.must(s.Wire.Settle(s.ctx))
 	if after := s.sentBy(s.A) + s.sentBy(s.B); after != before {
 		t.Errorf("%d frames left although nobody could know whose voice it is", after-before)
 	}
 	s.must(s.Lab.Arbiter.Restore())
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.must(s.Link.Restore())
 	s.pairComesBack()
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.verdict(traffic)
 }
 
@@ -88,23 +88,23 @@ func (s *stage) pairComesBack() {
 func TestPartitionLeavesOneVoice(t *testing.T) {
 	s := newCluster(t, 2*time.Minute, scene.Options{})
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
+	s.flows(traffic, s.udp)
 	at := time.Now()
 	s.must(s.Link.Cut())
 	s.must(scene.Until(s.ctx, func() bool { return s.speaks(s.A) != s.speaks(s.B) }))
 	took := time.Since(at)
 	t.Logf("one host had the voice %v after the cut", took.Round(time.Millisecond))
-	if limit := 500 * time.Millisecond; took > 4*limit { // a round trip more on an idle machine
+	if limit := s.Pace.Limit(scene.DetectionLimit); took > 8*limit { // a round trip more on an idle machine
 		t.Errorf("it took %v; the detection limit is %v", took, limit)
 	}
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	if s.speaks(s.A) == s.speaks(s.B) {
 		t.Error("both hosts, or neither, have the voice")
 	}
 	s.must(s.Link.Restore())
 	s.pairComesBack()
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.reportBlackout(s.verdict(traffic), at)
 }
 

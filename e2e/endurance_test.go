@@ -10,15 +10,18 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
-// TestThousandCheckpoints takes them at 20 per second and looks for leaks.
+// TestThousandCheckpoints takes them at 20 per second and looks for leaks; a slow
+// machine takes fewer.
 func TestThousandCheckpoints(t *testing.T) {
-	const warm, all = 200, 1200
+	const warm = 200
 	s := newStage(t, 5*time.Minute, scene.Options{})
+	all := uint64(warm + s.Pace.Count(1000, 300))
+	interval := s.Pace.Limit(50 * time.Millisecond)
 	s.start()
 	m := s.NAT()
-	m.Protection.Checkpoint, m.Protection.Interval = "periodic", "50ms"
+	m.Protection.Checkpoint, m.Protection.Interval = "periodic", interval.String()
 	s.protected(m)
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
 	s.reached(warm)
 	started, before, goroutines := time.Now(), s.usages(), s.goroutines()
 	s.reached(all)
@@ -27,8 +30,8 @@ func TestThousandCheckpoints(t *testing.T) {
 	t.Logf("%.1f checkpoints per second; before %+v and %v goroutines, after %+v and %v", rate, before, goroutines, after, goroutinesAfter)
 	s.logParts()
 	s.littleOnTheWire()
-	if rate < 10 { // a busy machine may take fewer than were asked for
-		t.Errorf("%.1f checkpoints per second; want about 20", rate)
+	if asked := 1 / interval.Seconds(); rate < asked/4 { // a busy machine may take fewer than were asked for
+		t.Errorf("%.1f checkpoints per second; asked for are %.1f", rate, asked)
 	}
 	for i, h := range s.Hosts {
 		noGrowth(t, h, before[i], after[i])
@@ -36,7 +39,7 @@ func TestThousandCheckpoints(t *testing.T) {
 			t.Errorf("host %s: %d goroutines, %d before", h.Name, goroutinesAfter[i], goroutines[i])
 		}
 	}
-	if v := s.verdict(traffic).Verdict; v.Lost > all/400 { // a stop that meets a packet on a busy machine
+	if v := s.verdict(traffic).Verdict; v.Lost > max(all/400, 1) { // a stop that meets a packet on a busy machine
 		t.Errorf("%d packets were lost although nothing failed", v.Lost)
 	}
 }

@@ -22,13 +22,14 @@ func TestGuestsThatDoNotCooperate(t *testing.T) {
 }
 
 func uncooperative(t *testing.T, option string) {
-	const checkpoints, deadline, slack = 60, 20 * time.Millisecond, 60 * time.Millisecond
+	const checkpoints, deadline = 60, 20 * time.Millisecond
 	s := newStage(t, 90*time.Second, scene.Options{})
+	slack := s.Pace.Limit(200 * time.Millisecond) // what answers is a process, too
 	s.start()
 	m := s.NAT()
 	m.Initrd = s.Images.Plain
 	m.Append += option
-	m.Protection = lab.Protection{Checkpoint: "periodic", Interval: "50ms", QuiesceDeadline: deadline.String()}
+	m.Protection = lab.Protection{Checkpoint: "periodic", Interval: s.Pace.Limit(50 * time.Millisecond).String(), QuiesceDeadline: deadline.String()}
 	_, err := s.A.StartMachine(s.ctx, m)
 	s.must(err)
 	s.must(s.Protect(s.ctx, s.A, s.B))

@@ -29,7 +29,7 @@ func TestImageEqualsRAM(t *testing.T) {
 	m := s.NAT()
 	m.Append += " stillpoint.dirty=100"
 	s.protected(m)
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
 	s.sameImages(s.A, s.B, primary, standby, checkpoints)
 	primary.Close()
 	standby.Close()
@@ -54,7 +54,7 @@ func TestImageAfterEachProtection(t *testing.T) {
 	m.Append += " stillpoint.dirty=100"
 	pass := s.passing(faults)
 	s.protected(m)
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
 	p, b := s.A, s.B
 	for n := range cycles {
 		_, err := p.WaitRole(s.ctx, scene.Machine, "protected")

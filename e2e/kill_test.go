@@ -41,7 +41,7 @@ func killed(t *testing.T, phase string, daemonLives bool, kill func(*stage) (tim
 	s.must(err)
 	s.start(faults.Env()...)
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
 	hit, err := faults.Await(s.ctx, phase)
 	s.must(err)
 	at, err := kill(s)
@@ -51,7 +51,7 @@ func killed(t *testing.T, phase string, daemonLives bool, kill func(*stage) (tim
 	m, err := s.B.WaitRole(s.ctx, scene.Machine, "solo")
 	s.must(err)
 	s.checkEpoch(phase, hit.Epoch, m.Epoch)
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	r := s.verdict(traffic)
 	s.reportBlackout(r, at)
 	if daemonLives && r.Verdict.Lost != 0 {
@@ -85,7 +85,7 @@ func (s *stage) checkEpoch(phase string, at, ran uint64) {
 // there to take it, give or take what a packet may take on its way.
 func (s *stage) lostInBlackout(r scene.Result, at time.Time) {
 	s.t.Helper()
-	const underWay = 250 * time.Millisecond
+	underWay := s.Pace.Limit(250 * time.Millisecond)
 	killed := at.Round(0).Sub(r.Log.Start.Round(0))
 	dark, ok := traffic.Blackout(r.Log, killed, 30*time.Second)
 	for _, p := range traffic.Lost(r.Log) {

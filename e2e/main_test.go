@@ -5,17 +5,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
+const build = "../build"
+
+// What the tests send at most, and which part of what the guest carries that may be
+// in percent. A slow machine sends less.
 const (
-	build   = "../build"
-	udpRate = 300     // packets per second, each way
-	tcpRate = 1 << 20 // bytes per second
+	udpRate, udpPart   = 300, 10 // requests per second, each answered
+	busyRate, busyPart = 500, 15
+	tcpRate            = 1 << 20 // bytes per second
 )
 
 func TestMain(m *testing.M) {
@@ -44,13 +50,23 @@ func needLab(t *testing.T) {
 // stage is a scene with daemons for one test.
 type stage struct {
 	*scene.Scene
-	t   *testing.T
-	ctx context.Context
+	t         *testing.T
+	ctx       context.Context
+	load      scene.Load
+	udp, busy int    // requests per second
+	tcp       uint64 // bytes per second
 }
 
+// newStage makes one. The limit is what a machine at the reference's pace gets; it
+// is only reached where something hangs.
 func newStage(t *testing.T, limit time.Duration, o scene.Options) *stage {
 	t.Helper()
 	needLab(t)
+	load, err := measuredLoad(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit = pace.Here().Limit(2 * limit)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	o.Build = build
@@ -63,8 +79,43 @@ func newStage(t *testing.T, limit time.Duration, o scene.Options) *stage {
 			t.Errorf("the lab left something behind: %v", err)
 		}
 	})
-	return &stage{s, t, ctx}
+	st := &stage{Scene: s, t: t, ctx: ctx, load: load, udp: load.Rate(udpRate, udpPart), busy: load.Rate(busyRate, busyPart), tcp: load.Bytes(tcpRate)}
+	t.Logf("%v; %v: sent are %d requests (busy: %d) and %d bytes of TCP per second; limit %v", s.Pace, load, st.udp, st.busy, st.tcp, limit.Round(time.Second))
+	return st
 }
+
+// measuredLoad is what the guest carries while nothing protects it, measured by
+// the first test that asks.
+func measuredLoad(t *testing.T) (scene.Load, error) {
+	loadOnce.Lock()
+	defer loadOnce.Unlock()
+	if loadKnown != nil {
+		return *loadKnown, nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), pace.Here().Limit(2*time.Minute))
+	defer cancel()
+	s, err := scene.New(ctx, scene.Options{Build: build})
+	if err != nil {
+		return scene.Load{}, err
+	}
+	defer s.Close() // the stage that follows tells whether anything is left
+	if err := s.Start(ctx); err != nil {
+		return scene.Load{}, s.Explain(err)
+	}
+	if err := s.Boot(ctx, s.NAT()); err != nil {
+		return scene.Load{}, s.Explain(err)
+	}
+	load, err := s.Load(ctx)
+	if err == nil {
+		loadKnown = &load
+	}
+	return load, err
+}
+
+var (
+	loadOnce  sync.Mutex
+	loadKnown *scene.Load
+)
 
 func (s *stage) must(err error) {
 	s.t.Helper()
@@ -94,9 +145,9 @@ func (s *stage) traffic(o scene.TrafficOptions) *scene.Traffic {
 	return t
 }
 
-func (s *stage) flows(t *scene.Traffic, packets uint64) {
+func (s *stage) flows(t *scene.Traffic, packets int) {
 	s.t.Helper()
-	s.must(t.Flowing(s.ctx, packets))
+	s.must(t.Flowing(s.ctx, uint64(packets)))
 }
 
 // verdict stops the traffic and checks what must hold whatever happened.

@@ -15,8 +15,8 @@ func TestDaemonKilledWhileTheGuestRuns(t *testing.T) {
 	s := newStage(t, 90*time.Second, scene.Options{})
 	s.start()
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
+	s.flows(traffic, s.udp)
 	_, err := s.A.Kill()
 	s.must(err)
 	s.silentWhileFlowing(s.A, traffic)
@@ -29,7 +29,7 @@ func TestDaemonKilledWhileTheGuestIsStopped(t *testing.T) {
 	s.must(err)
 	s.start(faults.Env()...)
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
 	_, err = faults.Await(s.ctx, fault.Copied)
 	s.must(err)
 	_, err = s.A.Kill()
@@ -49,7 +49,7 @@ func (s *stage) silentWhileFlowing(dead *lab.Host, traffic *scene.Traffic) {
 	}
 	_, err := s.B.WaitRole(s.ctx, scene.Machine, "solo", "seeding", "protected")
 	s.must(err)
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.must(s.Wire.Settle(s.ctx))
 	if after := s.sentBy(dead); after != before {
 		s.t.Errorf("host %s sent %d frames of its guest after its daemon had died", dead.Name, after-before)
@@ -76,13 +76,13 @@ func TestUnprotectedGuestOfADeadDaemonIsSilent(t *testing.T) {
 	s := newStage(t, 60*time.Second, scene.Options{})
 	s.start()
 	s.must(s.Boot(s.ctx, s.NAT()))
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
 	s.flows(traffic, 50)
 	_, err := s.A.Kill()
 	s.must(err)
 	s.must(s.Wire.Settle(s.ctx))
 	before, sent := s.sentBy(s.A), sentSoFar(traffic)
-	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+udpRate }))
+	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+s.udp }))
 	s.must(s.Wire.Settle(s.ctx))
 	if after := s.sentBy(s.A); after != before {
 		t.Errorf("%d frames left the host after its daemon had died", after-before)
@@ -104,7 +104,7 @@ func (s *stage) leftoverIsAdopted(traffic *scene.Traffic) {
 	if m.QemuPid != int64(left) {
 		s.t.Errorf("the machine runs in process %d, and was in %d", m.QemuPid, left)
 	}
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 }
 
 // leftoverIsEnded checks that a new daemon ends the machine of the last one,

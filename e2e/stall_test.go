@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 )
@@ -17,20 +18,20 @@ func TestAStalledPrimaryWakesSilent(t *testing.T) {
 	s := newStage(t, 2*time.Minute, scene.Options{})
 	s.start()
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: 500, TCPRate: tcpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.busy, TCPRate: s.tcp, Stream: 1})
 	for n := range 3 {
 		from, to := s.Hosts[n%2], s.Hosts[(n+1)%2]
-		s.flows(traffic, 500)
+		s.flows(traffic, s.busy)
 		s.must(from.StopAll())
 		_, err := to.WaitRole(s.ctx, scene.Machine, "solo", "seeding", "protected")
 		s.must(err)
-		s.flows(traffic, 500)
+		s.flows(traffic, s.busy)
 		s.must(s.Wire.Settle(s.ctx))
 		before := s.sentBy(from)
 		s.must(from.ContAll())
 		_, err = to.WaitRole(s.ctx, scene.Machine, "protected")
 		s.must(err)
-		s.flows(traffic, 500)
+		s.flows(traffic, s.busy)
 		s.must(s.Wire.Settle(s.ctx))
 		if after := s.sentBy(from); after != before {
 			t.Errorf("host %s sent %d frames of the guest after it woke", from.Name, after-before)
@@ -42,15 +43,15 @@ func TestAStalledPrimaryWakesSilent(t *testing.T) {
 // TestAHangingQEMUIsLeft: only QEMU is stopped; its host ends it and the
 // standby goes on.
 func TestAHangingQEMUIsLeft(t *testing.T) {
-	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = "2s" }})
+	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = pace.Here().Limit(2 * time.Second).String() }})
 	s.start()
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
+	s.flows(traffic, s.udp)
 	s.must(s.A.StopQEMU(scene.Machine))
 	_, err := s.B.WaitRole(s.ctx, scene.Machine, "protected")
 	s.must(err)
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	if v := s.verdict(traffic).Verdict; v.Lost != 0 {
 		t.Errorf("%d packets were lost although only QEMU hung", v.Lost)
 	}
@@ -62,20 +63,20 @@ func TestDaemonsRestartWithoutLoss(t *testing.T) {
 	s := newStage(t, 2*time.Minute, scene.Options{})
 	s.start()
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, TCPRate: s.tcp, Stream: 1})
+	s.flows(traffic, s.udp)
 	s.must(s.B.Terminate())
 	at := time.Now()
 	s.must(s.B.Start(s.ctx))
 	_, err := s.A.WaitRole(s.ctx, scene.Machine, "protected")
 	s.must(err)
 	t.Logf("protected again %v after the standby's daemon had ended", time.Since(at).Round(time.Millisecond))
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.must(s.A.Terminate())
 	s.must(s.A.Start(s.ctx))
 	_, err = s.B.WaitRole(s.ctx, scene.Machine, "protected")
 	s.must(err)
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	if v := s.verdict(traffic).Verdict; v.Lost > transitions {
 		t.Errorf("%d packets were lost although nothing failed", v.Lost)
 	}
@@ -90,7 +91,7 @@ func TestSupervisorFreesTheGuest(t *testing.T) {
 	s.must(err)
 	s.start(faults.Env()...)
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
 	_, err = faults.Await(s.ctx, fault.Copied)
 	s.must(err)
 	left, err := s.A.QEMUPid(scene.Machine)
@@ -109,7 +110,7 @@ func TestSupervisorFreesTheGuest(t *testing.T) {
 	if m.QemuPid != int64(left) {
 		t.Errorf("the machine runs in process %d, and was in %d", m.QemuPid, left)
 	}
-	s.flows(traffic, udpRate)
+	s.flows(traffic, s.udp)
 	s.verdict(traffic)
 }
 
@@ -117,11 +118,11 @@ func TestSupervisorFreesTheGuest(t *testing.T) {
 // go on. Nobody has missed anything, so nothing is taken over and no QEMU is
 // ended.
 func TestDaemonsThatStoodStill(t *testing.T) {
-	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = "1s" }})
+	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = pace.Here().Limit(time.Second).String() }})
 	s.start()
 	s.protected(s.NAT())
-	traffic := s.traffic(scene.TrafficOptions{Rate: udpRate, Stream: 1})
-	s.flows(traffic, udpRate)
+	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
+	s.flows(traffic, s.udp)
 	var before []int
 	for _, h := range s.Hosts {
 		pid, err := h.QEMUPid(scene.Machine)
@@ -129,12 +130,12 @@ func TestDaemonsThatStoodStill(t *testing.T) {
 		before = append(before, pid)
 		s.must(h.Stop())
 	}
-	sent := sentSoFar(traffic)
-	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+3*udpRate }))
+	sent, stood := sentSoFar(traffic), int(s.Pace.Limit(3*time.Second).Seconds())*s.udp
+	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+stood }))
 	for _, h := range s.Hosts {
 		s.must(h.Cont())
 	}
-	s.flows(traffic, 2*udpRate)
+	s.flows(traffic, 2*s.udp)
 	for i, h := range s.Hosts {
 		if pid, err := h.QEMUPid(scene.Machine); err != nil || pid != before[i] {
 			t.Errorf("host %s: QEMU %d, was %d (%v)", h.Name, pid, before[i], err)

@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/accel"
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
 )
 
@@ -29,6 +31,10 @@ type Options struct {
 	Build string
 	// Faults runs daemons that stop at labelled steps.
 	Faults bool
+	// QEMU is the series that runs the machines, 10.0 or 11; default: the one that
+	// set-up made the default. QEMUs name others for some hosts.
+	QEMU  string
+	QEMUs map[string]string
 	// Accel is kvm, tcg or auto (default): what a probe finds.
 	Accel string
 	// Hosts is their number: 2 (default), or 3 with a spare.
@@ -50,6 +56,9 @@ type Scene struct {
 	C      *lab.Host
 	Images lab.Images
 	Accel  accel.Result
+	// Pace of this machine: how dead peers and hanging QEMUs are detected here, and
+	// what scenes do with their limits.
+	Pace pace.Pace
 }
 
 // New removes what dead labs left and makes a lab. Its daemons do not run yet:
@@ -58,8 +67,8 @@ func New(ctx context.Context, o Options) (*Scene, error) {
 	if _, err := lab.Sweep(); err != nil {
 		return nil, fmt.Errorf("remove what an earlier lab left: %w", err)
 	}
-	s := &Scene{Images: lab.ImagesIn(filepath.Join(o.Build, "images"))}
-	qemu := absolute(o.Build, "bin/qemu-system-x86_64")
+	s := &Scene{Images: lab.ImagesIn(filepath.Join(o.Build, "images")), Pace: pace.Here()}
+	qemu := QEMUProgram(o.Build, o.QEMU)
 	s.Accel = accel.Result{Accel: o.Accel}
 	if o.Accel == "" || o.Accel == "auto" {
 		s.Accel = accel.Probe(ctx, qemu, s.Images.Kernel, filepath.Join(o.Build, "cache"))
@@ -77,12 +86,49 @@ func New(ctx context.Context, o Options) (*Scene, error) {
 	s.A, s.B, s.C = s.Host("a"), s.Host("b"), s.Host("c")
 	for _, h := range s.Hosts {
 		spare(&h.Config)
+		patient(&h.Config, s.Pace)
+		if series := o.QEMUs[h.Name]; series != "" {
+			h.Config.QEMU.Binary = QEMUProgram(o.Build, series)
+		}
 		if o.Configure != nil {
 			o.Configure(&h.Config)
 		}
 	}
 	return s, nil
 }
+
+// QEMUProgram is the program of a series of QEMU that set-up brought, of the
+// default one if series is empty.
+func QEMUProgram(build, series string) string {
+	name := "bin/qemu-system-x86_64"
+	if series != "" {
+		name += "-" + series
+	}
+	return absolute(build, name)
+}
+
+// DefaultQEMU is the series that set-up made the default; empty if there is none.
+func DefaultQEMU(build string) string {
+	target, err := os.Readlink(QEMUProgram(build, ""))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(filepath.Base(target), "qemu-system-x86_64-")
+}
+
+// patient lets a host of a slow machine wait longer before it believes that
+// another is dead.
+func patient(c *lab.Config, p pace.Pace) {
+	c.Detection = lab.Detection{Heartbeat: p.Limit(50 * time.Millisecond).String(), Limit: p.Limit(DetectionLimit).String(),
+		QEMU: p.Limit(hangingQEMU).String()}
+}
+
+// DetectionLimit is when a host of a scene believes that a silent peer is dead,
+// hangingQEMU when it ends a QEMU that does not answer, at the reference's pace.
+const (
+	DetectionLimit = 500 * time.Millisecond
+	hangingQEMU    = 5 * time.Second
+)
 
 // spare makes host C one, where there is a C.
 func spare(c *lab.Config) {
