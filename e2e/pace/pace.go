@@ -15,9 +15,9 @@ const (
 	// itself, of the machine on which the limits and counts of tests were found.
 	reference = 9000
 	// slowest is as slow as is believed: beyond it a machine does something else.
-	slowest = 16
+	slowest = 8
 	// measured for this long: longer than the periods in which a quota is given out.
-	measured = 600 * time.Millisecond
+	measured = 1500 * time.Millisecond
 )
 
 // Pace of a machine. The zero value is the reference's.
@@ -27,7 +27,7 @@ type Pace struct {
 }
 
 // Here is this machine's pace, as measured once for this process at the first
-// call, which takes half a second.
+// call, which takes a second or two.
 var Here = sync.OnceValue(Measure)
 
 // Measure has all processors work for a moment.
