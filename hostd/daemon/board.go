@@ -41,6 +41,13 @@ func (b *board) setRole(role string, generation uint64) {
 	b.wake()
 }
 
+// note that something has changed which is not on the board.
+func (b *board) note() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wake()
+}
+
 func (b *board) wake() {
 	close(b.changed)
 	b.changed = make(chan struct{})

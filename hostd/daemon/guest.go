@@ -48,13 +48,15 @@ type guest struct {
 	saving sync.Mutex // one writes the saved state at a time
 
 	board board
-	// ending: remove and leave may be asked for by several at once.
-	ending sync.Once
+	// ending: remove and leave may be asked for by several at once. over is closed
+	// when it is done.
+	ending atomic.Bool
+	over   chan struct{}
 }
 
 func (d *Daemon) newGuest(s spec.Machine) *guest {
 	g := &guest{d: d, name: s.Name, spec: s, log: d.log.With("machine", s.Name),
-		events: make(chan pair.Event, eventQueue), role: pair.New(d.config.Host, s.Name)}
+		events: make(chan pair.Event, eventQueue), over: make(chan struct{}), role: pair.New(d.config.Host, s.Name)}
 	g.ctx, g.end = context.WithCancel(d.ctx)
 	g.board.init(string(g.role.Role()))
 	return g
@@ -152,6 +154,7 @@ func (g *guest) watchQEMU() {
 	}
 	select {
 	case <-g.qemu.Exited():
+		g.board.note() // who waits for a role learns that none will come
 		g.publish(&control.Event{Kind: "qemu-ended", Message: g.qemu.Reason().Error()})
 	case <-g.ctx.Done():
 	}
@@ -209,7 +212,17 @@ func (g *guest) want(standby string) {
 
 // remove ends everything of the guest here and waits for it. It may be called
 // concurrently and more than once.
-func (g *guest) remove() { g.ending.Do(g.removeOnce) }
+func (g *guest) remove() { g.finish(g.removeOnce) }
+
+// finish the guest by the first way that is asked for, and wait for it.
+func (g *guest) finish(by func()) {
+	if g.ending.Swap(true) {
+		<-g.over
+		return
+	}
+	defer close(g.over)
+	by()
+}
 
 func (g *guest) removeOnce() {
 	g.gate.Silence()
@@ -225,7 +238,7 @@ func (g *guest) removeOnce() {
 }
 
 // leave ends the daemon's part and lets QEMU be: the machine is silent.
-func (g *guest) leave() { g.ending.Do(g.leaveOnce) }
+func (g *guest) leave() { g.finish(g.leaveOnce) }
 
 func (g *guest) leaveOnce() {
 	g.gate.Close()
