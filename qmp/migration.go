@@ -20,6 +20,7 @@ const (
 	MigrationWaitUnplug  MigrationStatus = "wait-unplug"
 	MigrationCOLO        MigrationStatus = "colo"
 	MigrationCompleted   MigrationStatus = "completed"
+	MigrationFailing     MigrationStatus = "failing" // since QEMU 11
 	MigrationFailed      MigrationStatus = "failed"
 	MigrationPostcopy    MigrationStatus = "postcopy-active"
 	MigrationPostPaused  MigrationStatus = "postcopy-paused"

@@ -17,7 +17,10 @@
 // A [Reader] takes that apart; [AppendMessage] makes our half of it.
 // [WriteIncoming] makes the stream that a waiting QEMU takes over from.
 //
-// All numbers are big-endian. The formats are those of QEMU 7.2 to 10.0, in
+// A QEMU of the 11 series wants a return path as well, on which it is told nothing
+// but its end: [AppendReturnPathEnd].
+//
+// All numbers are big-endian. The formats are those of QEMU 7.2 to 11.1, in
 // its files migration/colo.c (messages), migration/savevm.c (sections) and
 // migration/ram.c (RAM records). Nothing here does policy or starts a
 // goroutine. Every length is checked before anything is allocated for it.

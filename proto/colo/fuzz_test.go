@@ -10,6 +10,7 @@ import (
 // memory sink turns into panics.
 func FuzzReader(f *testing.F) {
 	f.Add(channel())
+	f.Add(channel11())
 	f.Add(join(goldenIncoming))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _, _ = whole(small(b), &memory{})

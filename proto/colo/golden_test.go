@@ -3,6 +3,7 @@ package colo
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -99,6 +100,19 @@ var goldenMemory = []piece{
 	x("footer", "7e 00 00 00 02"),
 }
 
+// goldenReturnPath is what QEMU 11 says before its first section, as it has a return
+// path, and goldenEnableCOLO what QEMU 10 says there.
+var (
+	goldenReturnPath = []piece{
+		x("command, open the return path, no payload", "08 00 01 00 00"),
+		x("command, ping, payload", "08 00 02 00 04 00 00 00 01"),
+	}
+	goldenEnableCOLO = []piece{x("command, enable COLO, no payload", "08 00 08 00 00")}
+)
+
+// goldenReturnPathEnd is our only word on it.
+var goldenReturnPathEnd = []piece{x("shut", "00 01"), x("length", "00 04"), x("all is well", "00 00 00 00")}
+
 var goldenFull = []piece{x("section full", "04")}
 
 // goldenCheckpoint continues with the block of the last page before it.
@@ -156,3 +170,6 @@ var goldenIncoming = []piece{
 	x("length", "00 00 00 02"),
 	text("description", "{}"),
 }
+
+// goldenCheckpoint11 is the same of QEMU 11, which sends no command.
+var goldenCheckpoint11 = slices.Concat(goldenCheckpoint[:2], goldenCheckpoint[3:])

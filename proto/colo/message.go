@@ -44,3 +44,15 @@ func (m Message) known() bool { return uint64(m) < uint64(len(messageNames)) }
 func AppendMessage(b []byte, m Message) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(m))
 }
+
+// AppendReturnPathEnd appends to b the message by which the other side of a
+// migration with a return path says that it has nothing to say any more, and that
+// all is well (MIG_RP_MSG_SHUT in QEMU's migration/migration.c). A QEMU that was
+// given the capability return-path waits for it at the end of its first copy, with
+// its guest stopped.
+func AppendReturnPathEnd(b []byte) []byte {
+	const shut, length, well = 1, 4, 0
+	b = binary.BigEndian.AppendUint16(b, shut)
+	b = binary.BigEndian.AppendUint16(b, length)
+	return binary.BigEndian.AppendUint32(b, well)
+}

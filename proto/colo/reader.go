@@ -52,7 +52,11 @@ func (r *Reader) Header() (Header, error) {
 // device state, which cannot be taken apart without knowing every device:
 // drain the channel, then call Reset.
 func (r *Reader) Initial(s Sink) error {
-	return r.failed("read the initial memory", r.sections(s, sectionFull))
+	err := r.sections(s, sectionFull)
+	if err == nil && r.blocks == nil {
+		err = malformed("no RAM blocks")
+	}
+	return r.failed("read the initial memory", err)
 }
 
 // Live reads the memory of one checkpoint, up to and including its end of

@@ -63,12 +63,25 @@ func whole(r *Reader, s Sink) (h Header, device []byte, err error) {
 func small(b []byte) *Reader { return newReader(bytes.NewReader(b), smallLimits, 512) }
 
 func channel() []byte {
-	return join(goldenHeader, goldenStart, goldenMemory, goldenFull, goldenCheckpoint)
+	return join(goldenHeader, goldenEnableCOLO, goldenStart, goldenMemory, goldenFull, goldenCheckpoint)
+}
+
+// channel11 is the same from QEMU 11.
+func channel11() []byte {
+	return join(goldenHeader, goldenReturnPath, goldenStart, goldenMemory, goldenFull, goldenCheckpoint11)
 }
 
 func TestReadsAChannel(t *testing.T) {
+	for name, stream := range map[string][]byte{"QEMU 10": channel(), "QEMU 11": channel11()} {
+		t.Run(name, func(t *testing.T) { readsAChannel(t, stream) })
+	}
+}
+
+func TestReturnPathEnd(t *testing.T) { compare(t, AppendReturnPathEnd(nil), goldenReturnPathEnd) }
+
+func readsAChannel(t *testing.T, stream []byte) {
 	m := &memory{}
-	r := NewReader(bytes.NewReader(channel()), DefaultLimits())
+	r := NewReader(bytes.NewReader(stream), DefaultLimits())
 	h, device, err := whole(r, m)
 	if err != nil {
 		t.Fatal(err)
