@@ -20,7 +20,7 @@ type reading struct {
 
 func newReading(t testing.TB) *reading {
 	r := &reading{reader: colo.NewReader(nil, colo.DefaultLimits()), stream: manyPages()}
-	r.source.Reset(firstCopy().Bytes())
+	r.source.Reset(firstCopy(10).Bytes())
 	r.reader.Reset(&r.source)
 	if _, err := r.reader.Header(); err != nil {
 		t.Fatal(err)

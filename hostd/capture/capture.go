@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -43,7 +42,9 @@ type Options struct {
 	// RAMFile is the file that the guest's main memory, the block RAMBlock, lies
 	// in. It is needed where QEMU's dirty tracking has gaps (TCG); empty elsewhere.
 	RAMFile, RAMBlock string
-	Log               hclog.Logger
+	// Gauge tells others how the capture gets on; nil for nobody.
+	Gauge *Gauge
+	Log   hclog.Logger
 }
 
 // DefaultPatience covers a disk that is slow to drain.
@@ -60,7 +61,9 @@ type Capture struct {
 	machine string
 	blocks  []colo.Block
 	recopy  recopy
+	gauge   *Gauge
 
+	returnPath bool   // QEMU wants a return path, and to be told that it has ended
 	deviceSize uint64 // bytes of device state that come next
 }
 
@@ -69,12 +72,15 @@ func Start(ctx context.Context, o Options) (*Capture, error) {
 	if o.Patience == 0 {
 		o.Patience = DefaultPatience
 	}
-	c := &Capture{o: o, events: o.Monitor.Events(), recopy: recopy{file: o.RAMFile, block: o.RAMBlock}}
+	if o.Gauge == nil {
+		o.Gauge = new(Gauge)
+	}
+	c := &Capture{o: o, events: o.Monitor.Events(), gauge: o.Gauge, recopy: recopy{file: o.RAMFile, block: o.RAMBlock}}
 	if err := c.connect(ctx); err != nil {
 		c.events.Close()
 		return nil, fmt.Errorf("start capturing: %w; the guest runs on, unprotected", err)
 	}
-	c.reader = colo.NewReader(c.conn, o.Limits)
+	c.reader = colo.NewReader(c.gauge.reader(c.conn), o.Limits)
 	return c, nil
 }
 
@@ -84,6 +90,7 @@ func (c *Capture) connect(ctx context.Context) error {
 		return err
 	}
 	defer listener.Close()
+	defer c.gauge.waitFor()()
 	if err := c.migrate(ctx, listener.URI()); err != nil {
 		return err
 	}
@@ -98,7 +105,7 @@ func (c *Capture) connect(ctx context.Context) error {
 
 func (c *Capture) migrate(ctx context.Context, uri string) error {
 	m := c.o.Monitor
-	if err := m.SetCapabilities(ctx, map[string]bool{"x-colo": true, "events": true, "x-ignore-shared": false}); err != nil {
+	if err := c.setCapabilities(ctx); err != nil {
 		return err
 	}
 	const unlimited = 100 << 30 // bytes per second: the daemon paces the stream
@@ -110,6 +117,24 @@ func (c *Capture) migrate(ctx context.Context, uri string) error {
 		return err
 	}
 	return m.Migrate(ctx, uri)
+}
+
+// setCapabilities asks for COLO without a return path, which QEMU 10 needs, and
+// where that is refused with one, which QEMU 11 needs. The return path is named
+// either way: capabilities stay from the protection before.
+func (c *Capture) setCapabilities(ctx context.Context) error {
+	wanted := map[string]bool{"x-colo": true, "events": true, "x-ignore-shared": false, "return-path": false}
+	err := c.o.Monitor.SetCapabilities(ctx, wanted)
+	var refused *qmp.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	wanted["return-path"] = true
+	if again := c.o.Monitor.SetCapabilities(ctx, wanted); again != nil {
+		return fmt.Errorf("switch COLO on, without a return path: %w; and with one: %w", err, again)
+	}
+	c.returnPath = true
+	return nil
 }
 
 // Close ends the connection with QEMU. A guest that is stopped in a checkpoint
@@ -124,46 +149,6 @@ func (c *Capture) Close() {
 func (c *Capture) Leave(ctx context.Context) error {
 	c.Close()
 	return Free(ctx, c.o.Monitor)
-}
-
-// Free brings a guest back to running that was left in COLO or in its first
-// copy. The other end of QEMU's connection must be closed.
-func Free(ctx context.Context, m Monitor) error {
-	info, err := m.QueryMigrate(ctx)
-	if err != nil {
-		return fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
-	}
-	switch info.Status {
-	case qmp.MigrationCOLO:
-		if err := m.COLOLostHeartbeat(ctx); err != nil {
-			return fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
-		}
-	case qmp.MigrationSetup, qmp.MigrationActive, qmp.MigrationDevice, qmp.MigrationPreSwitch:
-		if err := m.MigrateCancel(ctx); err != nil {
-			return fmt.Errorf("end the first copy: %w; the guest may be stopped", err)
-		}
-	}
-	return awaitStatus(ctx, m, qmp.StateRunning)
-}
-
-func awaitStatus(ctx context.Context, m Monitor, want string) error {
-	for {
-		s, err := m.QueryStatus(ctx)
-		if err != nil {
-			return err
-		}
-		if s.Status == want {
-			return nil
-		}
-		if s.Status == qmp.StatePostMigrate || s.Status == qmp.StatePaused { // the copy ended with the guest stopped
-			if err := m.Cont(ctx); err != nil {
-				return fmt.Errorf("let the guest run on: %w", err)
-			}
-		}
-		if err := pause(ctx); err != nil {
-			return fmt.Errorf("wait until the guest is %s (it is %s): %w", want, s.Status, err)
-		}
-	}
 }
 
 func pause(ctx context.Context) error {
@@ -183,89 +168,6 @@ func (c *Capture) Machine() string { return c.machine }
 
 // Blocks of RAM; known after Seed.
 func (c *Capture) Blocks() []colo.Block { return c.blocks }
-
-// Seed reads the first full copy while the guest runs, and brings QEMU into
-// COLO. The guest stops for the last of it: beforeStop is called once, when QEMU
-// has passed over all memory and begins to send what was dirtied meanwhile, and
-// Seed returns when the guest runs again. The device state of that copy is of
-// no use: the first checkpoint follows at once.
-func (c *Capture) Seed(ctx context.Context, to Seeder, beforeStop func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
-	var allowed sync.WaitGroup
-	defer allowed.Wait()
-	again := sync.OnceFunc(func() {
-		beforeStop() // nothing is read meanwhile, so QEMU gets no further
-		allowed.Add(1)
-		go func() {
-			defer allowed.Done()
-			c.allowStop(ctx)
-		}()
-	})
-	err := c.firstCopy(ctx, to, again)
-	if err == nil {
-		c.events.Drain()
-		c.reader.Reset(c.conn)
-		err = c.send(colo.CheckpointReady)
-	}
-	if err == nil {
-		_, _, err = c.awaitResume(ctx)
-	}
-	stop() // before the context ends: the connection stays
-	return err
-}
-
-// allowStop lets the first copy converge. QEMU may answer only when more of
-// the copy has been read.
-func (c *Capture) allowStop(ctx context.Context) {
-	const allowed = 2 * time.Second
-	if err := c.o.Monitor.SetParameters(ctx, qmp.MigrationParameters{DowntimeLimit: qmp.Millis(allowed)}); err != nil {
-		c.o.Log.Warn("the end of the first copy may take long", "error", err)
-	}
-}
-
-// firstCopy reads everything up to QEMU's entry into COLO.
-func (c *Capture) firstCopy(ctx context.Context, to Seeder, again func()) error {
-	header, err := c.reader.Header()
-	if err != nil {
-		return fmt.Errorf("read QEMU's migration stream: %w", err)
-	}
-	c.machine = header.Machine
-	s := &seeding{to: to, capture: c, batch: newBatch(), again: again}
-	if err := c.reader.Initial(s); err != nil {
-		return fmt.Errorf("read the first copy from QEMU: %w", err)
-	}
-	if err := s.flush(); err != nil {
-		return err
-	}
-	return c.discardUntilCOLO(ctx)
-}
-
-// discardUntilCOLO drops the rest of the ordinary migration, which cannot be
-// parsed. QEMU writes nothing between entering COLO and our first message, so
-// all that is readable once it says "colo" is that rest.
-func (c *Capture) discardUntilCOLO(ctx context.Context) error {
-	for {
-		info, err := c.o.Monitor.QueryMigrate(ctx)
-		if err != nil {
-			return err
-		}
-		if err := c.conn.Discard(); err != nil {
-			return fmt.Errorf("read the end of the first copy: %w", err)
-		}
-		switch info.Status {
-		case qmp.MigrationCOLO:
-			return nil
-		case qmp.MigrationFailed, qmp.MigrationCancelled, qmp.MigrationCompleted:
-			return fmt.Errorf("QEMU's migration is %q instead of \"colo\" (%s); "+
-				"QEMU 10.0.13 is known to be right, 10.0.0 to 10.0.2 and 10.1 are not", info.Status, info.ErrorDesc)
-		}
-		if err := pause(ctx); err != nil {
-			return fmt.Errorf("wait for QEMU to enter COLO: %w", err)
-		}
-	}
-}
 
 func (c *Capture) send(messages ...colo.Message) error {
 	var b []byte
@@ -349,7 +251,7 @@ func (c *Capture) awaitResume(ctx context.Context) (at time.Time, length time.Du
 		select {
 		case <-look.C:
 			if c.conn.HungUp() {
-				return at, 0, errors.New("wait for the guest to resume: QEMU closed the connection")
+				return at, 0, fmt.Errorf("wait for the guest to resume: %w", errHungUp)
 			}
 		case ev, ok := <-c.events.C():
 			switch {
@@ -382,4 +284,7 @@ func (c *Capture) mostPages() uint64 {
 	return 2 * bytes / pageSize
 }
 
-var errMonitorEnded = errors.New("the monitor ended")
+var (
+	errMonitorEnded = errors.New("the monitor ended")
+	errHungUp       = errors.New("QEMU closed the connection")
+)

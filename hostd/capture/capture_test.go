@@ -7,6 +7,7 @@ import (
 
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -64,7 +65,7 @@ func run(t *testing.T, q *falseQEMU, checkpoints int, each func(*capture.Capture
 	defer q.played.Wait()
 	s := &seeded{pages: map[capture.Page]byte{}}
 	c, err := capture.Start(ctx, capture.Options{Monitor: client, Listen: listenIn(t.TempDir()),
-		Delay: time.Millisecond, Limits: colo.Limits{Blocks: 8, RAM: 1 << 20, DeviceState: 1 << 10},
+		Delay: time.Millisecond, Limits: colo.Limits{Blocks: 8, RAM: 1 << 20, DeviceState: q.device},
 		Patience: limit / 2, RAMFile: q.ram, RAMBlock: "ram0", Log: hclog.NewNullLogger()})
 	if err != nil {
 		return s, err
@@ -104,9 +105,16 @@ func drive(ctx context.Context, c *capture.Capture, s *seeded, checkpoints int, 
 }
 
 func TestEpochsOfAGoodQEMU(t *testing.T) {
+	for _, series := range []int{10, 11} {
+		t.Run(fmt.Sprint(series), func(t *testing.T) { epochsOfAGoodQEMU(t, series) })
+	}
+}
+
+func epochsOfAGoodQEMU(t *testing.T, series int) {
 	const checkpoints = 5
 	taken := 0
 	q := newFalseQEMU(good(checkpoints))
+	q.series = series
 	s, err := run(t, q, checkpoints, func(c *capture.Capture, e *capture.Epoch) {
 		taken++
 		if e.Number != uint64(taken) || e.Pages != 2 || e.ZeroPages != 1 || len(e.Device) != deviceBytes || e.Bytes() != pageSize+deviceBytes {
@@ -175,7 +183,7 @@ func TestPagesCannotBeReadAgain(t *testing.T) {
 
 // script is the whole of what the false QEMU sends in one checkpoint's run.
 func script() (structure []int, length int) {
-	first, rest := firstCopy(), checkpoint(deviceBytes)
+	first, rest := firstCopy(10), checkpoint(10, deviceBytes)
 	structure = append(structure, first.structure...)
 	at := first.Len() + 100
 	for i := range 8 { // request and VMSTATE_SEND
@@ -249,7 +257,7 @@ func TestBrokenCheckpoints(t *testing.T) {
 		want    error
 		text    string
 	}{
-		"more device state than allowed":    {checkpoint(2 << 10).Bytes(), colo.ErrLimit, "device state of epoch 1"},
+		"more device state than allowed":    {checkpoint(10, 2<<10).Bytes(), colo.ErrLimit, "device state of epoch 1"},
 		"a page that comes again and again": {endless(), capture.ErrTooMany, "epoch 1"},
 		"a page outside of memory":          {spoil(func(s *stream) { s.part(2); s.page("ram0", mainPages*pageSize, 1) }), colo.ErrMalformed, "0x8000"},
 		"a page of an unknown block":        {spoil(func(s *stream) { s.part(2); s.page("vram", 0, 1) }), colo.ErrMalformed, "vram"},
@@ -289,7 +297,7 @@ func TestMessagesOutOfOrder(t *testing.T) {
 		"a hang-up after the request": {func(p *peer) error { return p.message(colo.CheckpointRequest) }, ""},
 		"a hang-up instead of a resume": {func(p *peer) error {
 			if err := errors.Join(p.message(colo.CheckpointRequest), p.expect(colo.CheckpointReply),
-				p.message(colo.VMStateSend), p.send(checkpoint(deviceBytes).Bytes())); err != nil {
+				p.message(colo.VMStateSend), p.send(checkpoint(10, deviceBytes).Bytes())); err != nil {
 				return err
 			}
 			return p.expect(colo.VMStateReceived, colo.VMStateLoaded)
@@ -327,7 +335,7 @@ func TestSeedsThatDoNotReachCOLO(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			q := newFalseQEMU(func(p *peer) error {
-				if err := p.send(firstCopy().Bytes()); err != nil {
+				if err := p.send(firstCopy(10).Bytes()); err != nil {
 					return err
 				}
 				return c.play(p)
@@ -374,7 +382,7 @@ func TestASeedEndsWithItsContext(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			c := start(t, ctx, newFalseQEMU(func(p *peer) error {
-				if err := p.send(firstCopy().Bytes()); err != nil {
+				if err := p.send(firstCopy(10).Bytes()); err != nil {
 					return err
 				}
 				return play(p)

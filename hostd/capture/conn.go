@@ -22,6 +22,7 @@ type Listener interface {
 // Conn is a connection from QEMU.
 type Conn interface {
 	io.ReadWriteCloser
+	// SetReadDeadline works as that of a net.Conn, on a Read that waits, too.
 	SetReadDeadline(time.Time) error
 	// Discard drops what is readable now and fails if QEMU has hung up.
 	Discard() error
@@ -74,7 +75,7 @@ func (c unixConn) Discard() error {
 				return
 			}
 			if err == nil && n == 0 {
-				err = errors.New("QEMU closed the connection")
+				err = errHungUp
 			}
 			if err != nil && err != unix.EINTR {
 				result = err

@@ -161,11 +161,13 @@ type Seeder interface {
 }
 
 // seeding batches the first copy and passes full batches on, so that its
-// memory does not grow with the guest's.
+// memory does not grow with the guest's. What comes while the guest is stopped it
+// keeps until the guest runs again.
 type seeding struct {
 	to      Seeder
 	capture *Capture
 	batch   *Batch
+	late    Epoch  // what came while the guest was stopped
 	again   func() // called when memory is passed over a second time
 	at      position
 }
@@ -180,6 +182,7 @@ type position struct {
 // what it sends at the end.
 func (s *seeding) passed(block int, offset uint64) {
 	if s.capture.reader.Ending() {
+		s.capture.gauge.stopped.Store(true)
 		s.capture.recopy.doubt(s.capture.blocks[block].Name, block, offset)
 	}
 	if block < s.at.block || block == s.at.block && offset < s.at.offset {
@@ -190,37 +193,68 @@ func (s *seeding) passed(block int, offset uint64) {
 
 func (s *seeding) Blocks(blocks []colo.Block) error {
 	s.capture.blocks = append([]colo.Block(nil), blocks...)
+	s.late.most = s.capture.mostPages()
 	return s.to.Blocks(s.capture.machine, s.capture.reader.Section(), blocks)
 }
 
 func (s *seeding) Page(block int, offset uint64) ([]byte, error) {
-	if err := s.flushFull(); err != nil {
+	b, err := s.room(block, offset)
+	if err != nil {
 		return nil, err
 	}
-	s.passed(block, offset)
-	return s.batch.page(block, offset), nil
+	return b.page(block, offset), nil
 }
 
 func (s *seeding) Zero(block int, offset uint64) error {
-	if err := s.flushFull(); err != nil {
-		return err
+	b, err := s.room(block, offset)
+	if err == nil {
+		b.zero(block, offset)
 	}
-	s.passed(block, offset)
-	s.batch.zero(block, offset)
-	return nil
+	return err
 }
 
-// flushFull passes a full batch on before the next page, never before the
-// last page's bytes have been read into it.
-func (s *seeding) flushFull() error {
-	if !s.batch.full() {
+// room is a batch that has room for another page. A full one is passed on before
+// the next page, never before the last page's bytes have been read into it.
+func (s *seeding) room(block int, offset uint64) (*Batch, error) {
+	s.passed(block, offset)
+	if s.capture.gauge.Stopped() && s.late.count() == nil {
+		return s.late.batch(), nil
+	}
+	if err := s.passOnLate(); err != nil { // there was no more memory for it
+		return nil, err
+	}
+	if s.batch.full() {
+		if err := s.pass(s.batch); err != nil {
+			return nil, err
+		}
+	}
+	return s.batch, nil
+}
+
+func (s *seeding) pass(b *Batch) error {
+	err := s.to.Pages(b)
+	b.reset()
+	return err
+}
+
+// finish passes on what is left, in the order in which it came.
+func (s *seeding) finish() error {
+	if s.late.used == 0 {
+		return s.pass(s.batch)
+	}
+	return s.passOnLate()
+}
+
+// passOnLate passes on what was kept, and what came before it.
+func (s *seeding) passOnLate() error {
+	if s.late.used == 0 {
 		return nil
 	}
-	return s.flush()
-}
-
-func (s *seeding) flush() error {
-	err := s.to.Pages(s.batch)
-	s.batch.reset()
-	return err
+	for _, b := range append([]*Batch{s.batch}, s.late.Batches()...) {
+		if err := s.pass(b); err != nil {
+			return err
+		}
+	}
+	s.late.used, s.late.Pages = 0, 0
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -23,18 +24,29 @@ import (
 type falseQEMU struct {
 	script func(*peer) error
 	events chan goqemu.Event
+	series int    // of QEMU: 10 or 11
 	ram    string // file of the main memory, for QEMUs whose tracking has gaps
+	small  bool   // the socket holds little
+	device uint64 // bytes of device state that are allowed
 	played sync.WaitGroup
+
+	// lock is QEMU's big one: the monitor answers nothing while another has it.
+	lock sync.Mutex
 
 	mu       sync.Mutex
 	status   string // of the migration
 	running  bool
 	left     bool  // COLO was left by command
+	enters   bool  // COLO, as soon as it has been looked at
 	captured error // why the script ended
+
+	capabilities map[string]bool
+	told         []string // commands
 }
 
 func newFalseQEMU(script func(*peer) error) *falseQEMU {
-	return &falseQEMU{script: script, events: make(chan goqemu.Event, 64), status: "active", running: true}
+	return &falseQEMU{script: script, events: make(chan goqemu.Event, 64), status: "active", running: true,
+		series: 10, device: 1 << 10, capabilities: map[string]bool{}}
 }
 
 func (q *falseQEMU) Connect() error { return nil }
@@ -65,18 +77,39 @@ func (q *falseQEMU) Run(line []byte) ([]byte, error) {
 	var c struct {
 		Execute   string
 		Arguments struct {
-			URI string
+			URI          string
+			Capabilities []struct {
+				Capability string
+				State      bool
+			}
 		}
 	}
 	if err := json.Unmarshal(line, &c); err != nil {
 		return nil, err
 	}
+	q.lock.Lock()
+	defer q.lock.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.told = append(q.told, c.Execute)
 	switch c.Execute {
+	case "migrate-set-capabilities":
+		now := maps.Clone(q.capabilities)
+		for _, x := range c.Arguments.Capabilities {
+			now[x.Capability] = x.State
+		}
+		if q.series >= 11 && now["x-colo"] && !now["return-path"] {
+			return nil, &qmp.RefusedError{Class: qmp.ClassGeneric, Description: "Capability 'x-colo' requires capability 'return-path'"}
+		}
+		q.capabilities = now
 	case "migrate":
 		return []byte(`{"return":{}}`), q.migrate(strings.TrimPrefix(c.Arguments.URI, "unix:"))
+	case "migrate_cancel":
+		q.status = "cancelled"
 	case "query-migrate":
+		if q.enters {
+			defer func() { q.status, q.enters = "colo", false }()
+		}
 		return []byte(`{"return":{"status":"` + q.status + `","error-desc":"so the test wants it","ram":{"dirty-sync-count":3}}}`), nil
 	case "query-status":
 		if q.running {
@@ -84,7 +117,7 @@ func (q *falseQEMU) Run(line []byte) ([]byte, error) {
 		}
 		return []byte(`{"return":{"status":"finish-migrate"}}`), nil
 	case "x-colo-lost-heartbeat":
-		q.left, q.running = true, true
+		q.left, q.running, q.status = true, true, "completed"
 	}
 	return []byte(`{"return":{}}`), nil
 }
@@ -93,6 +126,9 @@ func (q *falseQEMU) migrate(socket string) error {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return err
+	}
+	if q.small {
+		conn.(*net.UnixConn).SetWriteBuffer(1)
 	}
 	q.played.Go(func() {
 		defer conn.Close()
@@ -154,6 +190,13 @@ func (p *peer) send(b []byte) error {
 	p.sent += len(b)
 	_, err := p.Write(b)
 	return err
+}
+
+// locked sends as QEMU does with its big lock held.
+func (p *peer) locked(b []byte) error {
+	p.q.lock.Lock()
+	defer p.q.lock.Unlock()
+	return p.send(b)
 }
 
 func (p *peer) message(m colo.Message) error { return p.send(colo.AppendMessage(nil, m)) }

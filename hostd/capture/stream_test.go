@@ -3,6 +3,8 @@ package capture_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"io"
 
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 )
@@ -58,41 +60,55 @@ func (s *stream) part(kind byte) {
 
 // firstCopy is the migration that opens the channel, up to the byte that
 // begins device state.
-func firstCopy() *stream {
+func firstCopy(series int) *stream { return firstCopyOf(series, mainPages, 1) }
+
+// firstCopyOf is the first copy of so many pages, some of which are in the part that
+// is sent with the guest stopped.
+func firstCopyOf(series int, memory uint64, ending int) *stream {
 	s := new(stream)
 	s.u32(0x5145564d)
 	s.u32(3)
 	s.put(7)
 	s.u32(4)
 	s.put([]byte("pc-1")...)
+	if series >= 11 {
+		s.put(8, 0, 1, 0, 0)             // open the return path
+		s.put(8, 0, 2, 0, 4, 0, 0, 0, 1) // ping
+	} else {
+		s.put(8, 0, 8, 0, 0) // enable COLO
+	}
 	s.put(1)
 	s.u32(2)
 	s.name("ram")
 	s.u32(0)
 	s.u32(4)
-	s.u64((mainPages+1)*pageSize | 0x04)
+	s.u64((memory+1)*pageSize | 0x04)
 	s.name("ram0")
-	s.u64(mainPages * pageSize)
+	s.u64(memory * pageSize)
 	s.name("bios")
 	s.u64(pageSize)
 	s.footer()
 	s.part(2)
-	for i := range uint64(mainPages) {
+	for i := range memory {
 		s.zero("ram0", i*pageSize)
 	}
 	s.page("bios", 0, 0xb1)
 	s.footer()
 	s.part(3)
-	s.page("ram0", 0, 0xa1)
+	for i := ending - 1; i >= 0; i-- {
+		s.page("ram0", uint64(i)*pageSize, 0xa1)
+	}
 	s.footer()
 	s.put(4)
 	return s
 }
 
 // checkpoint is what follows VMSTATE_SEND.
-func checkpoint(device int) *stream {
+func checkpoint(series, device int) *stream {
 	s := new(stream)
-	s.put(8, 0, 11, 0, 0) // a command section, as 10.0 sends it
+	if series < 11 {
+		s.put(8, 0, 11, 0, 0) // begin the switch-over
+	}
 	s.part(2)
 	s.page("ram0", 2*pageSize, 0xc2)
 	s.zero("ram0", 3*pageSize)
@@ -108,18 +124,39 @@ const deviceBytes = 64
 
 // seed plays the first copy up to COLO's own first message.
 func (p *peer) seed() error {
-	if err := p.send(firstCopy().Bytes()); err != nil {
+	if err := p.send(firstCopy(p.q.series).Bytes()); err != nil {
 		return err
 	}
-	if err := p.send(bytes.Repeat([]byte{0xdd}, 100)); err != nil { // devices
-		return err
-	}
+	return p.enterCOLO(100)
+}
+
+// enterCOLO plays the end of the first copy, with so many bytes of devices.
+func (p *peer) enterCOLO(device int) error {
 	p.q.say("STOP", false)
+	if err := p.locked(bytes.Repeat([]byte{0xdd}, device)); err != nil {
+		return err
+	}
+	if p.q.series >= 11 {
+		if err := p.returnPathEnds(); err != nil {
+			return err
+		}
+	}
 	p.q.enter("colo")
 	if err := p.expect(colo.CheckpointReady); err != nil {
 		return err
 	}
 	p.q.say("RESUME", true)
+	return nil
+}
+
+func (p *peer) returnPathEnds() error {
+	var b [8]byte
+	if _, err := io.ReadFull(p.Conn, b[:]); err != nil {
+		return err
+	}
+	if want := [8]byte{1: 1, 3: 4}; b != want {
+		return fmt.Errorf("the daemon sent % x as the end of the return path", b)
+	}
 	return nil
 }
 
@@ -135,7 +172,7 @@ func (p *peer) checkpoint(content []byte) error {
 	if err := p.message(colo.VMStateSend); err != nil {
 		return err
 	}
-	if err := p.send(content); err != nil {
+	if err := p.locked(content); err != nil {
 		return err
 	}
 	if err := p.expect(colo.VMStateReceived, colo.VMStateLoaded); err != nil {
@@ -152,7 +189,7 @@ func good(checkpoints int) func(*peer) error {
 			return err
 		}
 		for range checkpoints {
-			if err := p.checkpoint(checkpoint(deviceBytes).Bytes()); err != nil {
+			if err := p.checkpoint(checkpoint(p.q.series, deviceBytes).Bytes()); err != nil {
 				return err
 			}
 		}
