@@ -27,7 +27,7 @@ E2E_FLAGS = -race -timeout 30m -p 1 -count 1
 # Allocations are counted without the race detector, under which pools forget.
 EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 
-.PHONY: help setup build images demo test unit e2e soak bench scale micro fuzz fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e soak bench scale micro mutants fuzz fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ fuzz-short: ## run each fuzz target for FUZZTIME (5s)
 
 fuzz: ## the same, and let the corpora in testdata grow to KEEP (24) inputs each
 	@go run ./e2e/fuzz -time $(FUZZTIME) -keep $(KEEP) $(SOURCES)
+
+mutants: build ## break the code in each place that the invariants rest on; every break must be noticed
+	@go run ./e2e/mutants
 
 # Runs the benchmarks of the tree $(1) once and adds the result to the file $(2).
 bench = (cd $(1) && grep -rl --include='*_test.go' '^func Benchmark' guestagent hostd images/nat proto qmp | \

@@ -221,6 +221,13 @@ func TestPackedDeviceErrors(t *testing.T) {
 		{"of a block", func(f *fixture) error { return f.PackedDevice(pages(1)) }, ErrBound},
 		{"more than announced", func(f *fixture) error { return f.PackedDevice(pages(0, 0)) }, ErrBound},
 		{"less than announced", func(f *fixture) error { return f.End(2) }, ErrOrder},
+		{"one page of two", func(f *fixture) error {
+			f.Drop()
+			f.o.Device = 2 * pageSize
+			f.must(f.Begin(2, wire.EpochBegin{Device: 2 * pageSize}))
+			f.must(f.PackedDevice(pages(pageSize)))
+			return f.End(2)
+		}, ErrOrder},
 		{"broken", func(f *fixture) error { return f.PackedDevice(pages(0)[1:]) }, wire.ErrMalformed},
 		{"in two forms", func(f *fixture) error { f.must(f.Device([]byte{1})); return f.PackedDevice(pages(0)) }, ErrOrder},
 		{"in two forms, the other way", func(f *fixture) error { f.must(f.PackedDevice(pages(0))); return f.Device([]byte{1}) }, ErrOrder},

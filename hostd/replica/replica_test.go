@@ -132,6 +132,7 @@ func TestProtocolErrors(t *testing.T) {
 		{"end of another epoch", func(f *fixture) error { return f.End(3) }, ErrOrder},
 		{"a second beginning", func(f *fixture) error { return f.Begin(3, wire.EpochBegin{}) }, ErrOrder},
 		{"a seed page", func(f *fixture) error { return f.Seed(pages(0, 0, 1)) }, ErrOrder},
+		{"a seed page between epochs", func(f *fixture) error { f.Drop(); return f.Seed(pages(0, 0, 1)) }, ErrOrder},
 		{"a second list of blocks", func(f *fixture) error { return f.SetBlocks(wire.Blocks{}) }, ErrOrder},
 		{"an old epoch", func(f *fixture) error { f.Drop(); return f.Begin(1, wire.EpochBegin{}) }, ErrOrder},
 		{"too many pages", func(f *fixture) error { f.Drop(); return f.Begin(2, wire.EpochBegin{Pages: 1 << 40}) }, ErrBound},
