@@ -4,7 +4,7 @@ package main
 var (
 	pairTests      = []string{".", "./hostd/pair"}
 	replicaTests   = []string{".", "./hostd/replica"}
-	directoryTests = []string{"Directory|Contract|Claim|Record", "./hostd/arbiter"}
+	directoryTests = []string{"Directory|Contract|Claim|Record|Creation", "./hostd/arbiter"}
 	quiesceTests   = []string{".", "./hostd/quiesce"}
 )
 

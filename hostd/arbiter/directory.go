@@ -42,7 +42,7 @@ func OpenDirectory(dir string) (*Directory, error) {
 		return nil, fmt.Errorf("open arbiter directory: %w", err)
 	}
 	return &Directory{
-		store: store{dir: dir}, slots: make(chan struct{}, atOnce), unanswered: make(map[string]struct{}),
+		store: store{dir, syncDirectory}, slots: make(chan struct{}, atOnce), unanswered: make(map[string]struct{}),
 	}, nil
 }
 

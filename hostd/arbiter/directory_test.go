@@ -244,6 +244,21 @@ func TestAClaimWhoseAnswerWasLostIsAnsweredAgain(t *testing.T) {
 	mustLose(t, d, 0, claim.Record)
 }
 
+// TestAClaimThatIsNotOnStableStorageIsNotGranted: it may have won, and may be
+// forgotten by the next power cut.
+func TestAClaimThatIsNotOnStableStorageIsNotGranted(t *testing.T) {
+	d := open(t, t.TempDir())
+	d.store.sync = func(string) error { return os.ErrDeadlineExceeded }
+	_, err := d.TestAndSet(t.Context(), 0, Record{Machine: "nat", Voice: "a", Kind: "solo"})
+	if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	d.store.sync = syncDirectory
+	if won := mustWin(t, d, 0, Record{Machine: "nat", Voice: "a", Kind: "solo"}); won.Generation != 1 {
+		t.Errorf("asked again: %+v", won)
+	}
+}
+
 func TestACreationThatFailedAfterAllIsFoundOut(t *testing.T) {
 	d := open(t, t.TempDir())
 	e := entry{Record: Record{Machine: "nat", Generation: 1, Voice: "a"}, Claim: "X"}

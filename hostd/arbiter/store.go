@@ -50,7 +50,10 @@ func (e entry) sum() (uint32, error) {
 }
 
 // store reads and writes the files. It has no state of its own.
-type store struct{ dir string }
+type store struct {
+	dir  string
+	sync func(directory string) error // puts its names on stable storage
+}
 
 func (s store) machineDir(machine string) string { return filepath.Join(s.dir, machine) }
 
@@ -192,7 +195,7 @@ func (s store) makeMachineDir(machine string) error {
 // settle puts a machine's names on stable storage, and the machine's own name
 // with them: whoever made it may have crashed.
 func (s store) settle(machine string) error {
-	return errors.Join(syncDirectory(s.machineDir(machine)), syncDirectory(s.dir))
+	return errors.Join(s.sync(s.machineDir(machine)), s.sync(s.dir))
 }
 
 func syncDirectory(path string) error {
