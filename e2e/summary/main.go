@@ -1,5 +1,5 @@
 // Command summary runs "go test" and ends its output with the number of tests
-// that passed, failed and were skipped, and why. Each "--" begins the arguments
+// that passed, failed and were skipped, and why, and with the slowest ones. Each "--" begins the arguments
 // of another run; the summary is of all of them:
 //
 //	summary -- -race ./proto/... -- -race -p 1 ./e2e/...
@@ -22,7 +22,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s := newSummary(os.Stdout)
+	s, began := newSummary(os.Stdout), time.Now()
 	failed := false
 	for _, args := range groups(os.Args[1:]) {
 		if err := s.run(ctx, args); err != nil {
@@ -30,7 +30,7 @@ func main() {
 			failed = true
 		}
 	}
-	s.print()
+	s.print(time.Since(began))
 	if failed || !s.passedAll() {
 		os.Exit(1)
 	}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 )
 
 // event is a line of "go test -json" (cmd/test2json).
@@ -24,7 +27,17 @@ type summary struct {
 	output                  map[string][]string // of what has not ended
 	failedIn                map[string]int      // tests, by package
 	skips, failures         []string
+	times                   []timed // of tests that no other test is part of
 }
+
+// timed is what a test took, in seconds.
+type timed struct {
+	id      string
+	seconds float64
+}
+
+// shown is how many of the slowest tests the end names.
+const shown = 12
 
 func newSummary(out io.Writer) *summary {
 	return &summary{out: out, output: map[string][]string{}, failedIn: map[string]int{}}
@@ -55,6 +68,9 @@ func (s *summary) take(e event) {
 }
 
 func (s *summary) testEnded(e event, id string, output []string) {
+	if !strings.Contains(e.Test, "/") {
+		s.times = append(s.times, timed{id, e.Elapsed})
+	}
 	switch e.Action {
 	case "pass":
 		s.passed++
@@ -113,15 +129,26 @@ func reason(output []string) string {
 	return "no reason given"
 }
 
-func (s *summary) print() {
+// printSlowest tells where the time goes.
+func (s *summary) printSlowest() {
+	slices.SortStableFunc(s.times, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	for i, t := range s.times {
+		if i < shown && t.seconds > slow {
+			fmt.Fprintf(s.out, "slowest: %4.0f s  %s\n", t.seconds, t.id)
+		}
+	}
+}
+
+func (s *summary) print(took time.Duration) {
 	fmt.Fprintln(s.out)
+	s.printSlowest()
 	for _, line := range s.skips {
 		fmt.Fprintln(s.out, "skipped:", line)
 	}
 	for _, id := range s.failures {
 		fmt.Fprintln(s.out, "failed:", id)
 	}
-	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped", s.passed, s.failed, s.skipped)
+	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped in %.1f min", s.passed, s.failed, s.skipped, took.Minutes())
 	if s.broken > 0 {
 		fmt.Fprintf(s.out, "; %d packages did not run to their end", s.broken)
 	}

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 const stream = `{"Action":"start","Package":"p"}
@@ -12,6 +13,8 @@ const stream = `{"Action":"start","Package":"p"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"=== RUN   TestGood\n"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"chatter\n"}
 {"Action":"pass","Package":"p","Test":"TestGood","Elapsed":6.5}
+{"Action":"pass","Package":"p","Test":"TestParent/part","Elapsed":30}
+{"Action":"pass","Package":"p","Test":"TestParent","Elapsed":30.6}
 {"Action":"output","Package":"p","Test":"TestSkipped","Output":"=== RUN   TestSkipped\n"}
 {"Action":"output","Package":"p","Test":"TestSkipped","Output":"    a_test.go:3: no KVM here\n"}
 {"Action":"output","Package":"p","Test":"TestSkipped","Output":"--- SKIP: TestSkipped (0.00s)\n"}
@@ -31,6 +34,8 @@ not JSON
 `
 
 const want = `    p TestGood: passed (6.5 s)
+    p TestParent/part: passed (30.0 s)
+    p TestParent: passed (30.6 s)
     a_test.go:3: no KVM here
 --- SKIP: TestSkipped (0.00s)
 ok  	p	6.600s
@@ -41,10 +46,12 @@ not JSON
 r.go:1: syntax error
 FAIL	r [build failed]
 
+slowest:   31 s  p TestParent
+slowest:    6 s  p TestGood
 skipped: p TestSkipped: a_test.go:3: no KVM here
 failed: q TestBad
 failed: r
-1 passed, 1 failed, 1 skipped; 1 packages did not run to their end
+3 passed, 1 failed, 1 skipped in 1.5 min; 1 packages did not run to their end
 `
 
 func TestSummary(t *testing.T) {
@@ -53,7 +60,7 @@ func TestSummary(t *testing.T) {
 	if err := s.read(strings.NewReader(stream)); err != nil {
 		t.Fatal(err)
 	}
-	s.print()
+	s.print(90 * time.Second)
 	if out.String() != want {
 		t.Errorf("printed\n%s\nwant\n%s", out.String(), want)
 	}
