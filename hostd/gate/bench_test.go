@@ -17,7 +17,7 @@ type still struct {
 
 func newStill(t testing.TB, c way) *still {
 	s := &still{wire: wireOf(t, Options{HeldOutput: 1 << 20, HeldInput: 1 << 20}, bind)}
-	s.tap, s.uplink = s.ports[0].tap.(*socket), s.ports[0].uplink.(*socket)
+	s.tap, s.uplink = s.ports[0].tap.(*tapSocket).socket, s.ports[0].uplink.(*socket)
 	s.tap.raw.Control(func(fd uintptr) { s.tapFile = int(fd) })
 	s.uplink.raw.Control(func(fd uintptr) { s.uplinkFile = int(fd) })
 	c.set(s)

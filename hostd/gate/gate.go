@@ -31,6 +31,9 @@ type Options struct {
 	// before its epoch is committed, as long as PassUntil allows; nil: none does. It
 	// must not block.
 	AtOnce func(frame []byte) bool
+	// InputDelay bounds how long an arriving frame waits for the guest to take it, and
+	// for nothing else; 0 is DefaultInputDelay.
+	InputDelay time.Duration
 	// Wires open the ports' interfaces; nil for those of this host.
 	Wires Wires
 	Log   hclog.Logger
@@ -62,7 +65,11 @@ type Gate struct {
 	log   hclog.Logger
 	ports []*port
 	wires Wires
-	limit struct{ output, input int }
+	began time.Time
+	limit struct {
+		output, input int
+		delay         time.Duration
+	}
 	held  chan struct{}
 	stats counters
 	wg    sync.WaitGroup
@@ -85,7 +92,7 @@ type Gate struct {
 		releasing sync.Mutex // orders those who let what is held leave
 	}
 	in struct {
-		sync.Mutex
+		turnLock
 		input
 	}
 	toLog   chan struct{}
@@ -93,26 +100,45 @@ type Gate struct {
 	closing sync.Once
 	// patience is how long a frame waits for its uplink.
 	patience time.Duration
+	blocked  chan struct{} // a tap has no room
 }
 
 type port struct {
 	Port
-	tap, uplink Wire
-	egress      *egress
-	fromTap     []byte
-	fromUplink  []byte
-	learned     addressBook
-	drain       func(fd int) // drainTapLocked, made once
-	// delivered counts frames handed to the tap since the gate was opened, when
-	// QEMU had read readBefore. Guarded by the input's lock.
-	delivered, readBefore uint64
+	index      int
+	tap        Tap
+	uplink     Wire
+	egress     *egress
+	fromTap    []byte
+	fromUplink []byte
+	learned    addressBook
+	drain      func(fd int) // drainTapLocked, made once
+	// What follows is guarded by the input's lock.
+	//
+	// lane holds what arrived, early what was injected and comes before it.
+	lane, early lane
+	// passed counts the frames of the log, since it began, that were handed in or given
+	// up.
+	passed  uint64
+	flight  flight
+	blocked bool // the tap had no room
+	slow    slowClock
+	// progress is when the slow clock last saw QEMU take something.
+	progress struct {
+		taken uint64
+		shown time.Duration
+	}
+	toldOthers, toldRefused bool
 }
+
+// idle tells whether nothing waits for the port.
+func (p *port) idle() bool { return !p.blocked && p.lane.waiting()+p.early.waiting() == 0 }
 
 type counters struct {
 	released, outputDropped, resent atomic.Uint64
 	announced                       atomic.Uint64
 	delivered, inputDropped, lost   atomic.Uint64
-	logged, unlogged                atomic.Uint64
+	logged, unlogged, inputLate     atomic.Uint64
 }
 
 // Stats counts frames since the gate was opened.
@@ -121,6 +147,8 @@ type Stats struct {
 	Released, Dropped, Resent    uint64
 	InputHeld                    int
 	InputDelivered, InputDropped uint64
+	// InputLate is what of InputDropped had waited too long for the guest.
+	InputLate uint64
 	// Logged frames went to the log; Unlogged are those that the guest has and
 	// an asynchronous log had no room for.
 	Logged, Unlogged uint64
@@ -130,8 +158,8 @@ type Stats struct {
 	Waiting int
 }
 
-// Open binds the ports' taps and uplinks. It starts three goroutines per port,
-// which Close ends and waits for.
+// Open binds the ports' taps and uplinks. It starts three goroutines per port
+// and one more, which Close ends and waits for.
 func Open(o Options) (*Gate, error) {
 	g, err := bind(o)
 	if err != nil {
@@ -143,13 +171,19 @@ func Open(o Options) (*Gate, error) {
 		go g.pump(g.ports[i].Uplink, g.ports[i].uplink, func(fd int) error { return g.drainUplink(i, fd) })
 		go g.sendWaiting(g.ports[i])
 	}
+	g.wg.Add(1)
+	go g.keepFeeding()
 	return g, nil
 }
 
 // bind makes a gate through which nothing moves by itself.
 func bind(o Options) (*Gate, error) {
-	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience}
-	g.limit.output, g.limit.input = o.HeldOutput, o.HeldInput
+	g := &Gate{log: o.Log, began: time.Now(), held: make(chan struct{}, 1), toLog: make(chan struct{}, 1),
+		blocked: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience}
+	g.limit.output, g.limit.input, g.limit.delay = o.HeldOutput, o.HeldInput, o.InputDelay
+	if g.limit.delay == 0 {
+		g.limit.delay = DefaultInputDelay
+	}
 	g.out.open, g.out.atOnce = &Output{}, o.AtOnce
 	var err error
 	if g.wires = o.Wires; g.wires == nil {
@@ -163,6 +197,7 @@ func bind(o Options) (*Gate, error) {
 			g.Close()
 			return nil, fmt.Errorf("open port %s: %w", p.Name, err)
 		}
+		opened.index = i
 		opened.drain = func(fd int) { _, _ = g.drainTapLocked(i, fd, math.MaxInt) }
 		g.ports = append(g.ports, opened)
 	}
@@ -170,7 +205,7 @@ func bind(o Options) (*Gate, error) {
 }
 
 func openPort(p Port, wires Wires) (*port, error) {
-	tap, err := wires.Open(p.Tap)
+	tap, err := wires.OpenTap(p.Tap)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +216,7 @@ func openPort(p Port, wires Wires) (*port, error) {
 	}
 	opened := &port{Port: p, tap: tap, uplink: uplink, egress: newEgress(),
 		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
-	if opened.readBefore, err = tap.Taken(); err != nil {
+	if opened.flight.settled, err = tap.Taken(); err != nil {
 		tap.Close()
 		uplink.Close()
 		return nil, err
@@ -224,7 +259,7 @@ func (g *Gate) Stats() Stats {
 	s := Stats{
 		Released: g.stats.released.Load(), Dropped: g.stats.outputDropped.Load(), Resent: g.stats.resent.Load(),
 		InputDelivered: g.stats.delivered.Load(), InputDropped: g.stats.inputDropped.Load(),
-		Lost: g.stats.lost.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
+		InputLate: g.stats.inputLate.Load(), Lost: g.stats.lost.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
 	}
 	g.out.Lock()
 	s.HeldBytes = g.out.bytes
@@ -237,7 +272,9 @@ func (g *Gate) Stats() Stats {
 	}
 	g.out.Unlock()
 	g.in.Lock()
-	s.InputHeld = int(g.in.queue.last() - min(g.in.handed, g.in.queue.last()))
+	for _, p := range g.ports {
+		s.InputHeld += p.lane.waiting() + p.early.waiting()
+	}
 	g.in.Unlock()
 	return s
 }

@@ -53,7 +53,7 @@ func wireOf(t testing.TB, o Options, open func(Options) (*Gate, error)) *wire {
 	if o.HeldOutput == 0 {
 		o.HeldOutput, o.HeldInput = 1<<20, 1<<20
 	}
-	o.Log = hclog.NewNullLogger()
+	o.Log = quiet()
 	g, err := open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -412,7 +412,7 @@ func TestALateReleaseStops(t *testing.T) {
 func TestALostFrameTakesNoOtherAlong(t *testing.T) {
 	w := newWire(t, Options{})
 	long := append(frame(guestMAC, 2), make([]byte, 4000)...)
-	lost, err := w.ports[0].uplink.SendAll([][]byte{frame(guestMAC, 1), long, frame(guestMAC, 3), long, frame(guestMAC, 5)})
+	lost, err := w.ports[0].uplink.(*socket).SendAll([][]byte{frame(guestMAC, 1), long, frame(guestMAC, 3), long, frame(guestMAC, 5)})
 	if lost != 2 || !errors.Is(err, unix.EMSGSIZE) {
 		t.Fatalf("%d frames lost (%v), want 2", lost, err)
 	}
@@ -420,3 +420,5 @@ func TestALostFrameTakesNoOtherAlong(t *testing.T) {
 		w.expect(t, w.network, n, n)
 	}
 }
+
+func quiet() hclog.Logger { return hclog.NewNullLogger() }

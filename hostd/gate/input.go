@@ -1,6 +1,10 @@
 package gate
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // Log says what happens to arriving frames before the guest gets them.
 type Log int
@@ -16,141 +20,164 @@ const (
 )
 
 // input is the way of arriving frames. They are numbered from 1 in the order in
-// which they are read from the uplinks, and wait in one queue until they have
-// been handed in and the log has taken them.
+// which they are read from the uplinks, and wait in their port's lane until they
+// have been handed in and the log has taken them.
 type input struct {
-	mode  inputMode
-	log   Log
-	queue ring
-	// Numbers of the last frame that was handed in, taken by the log, and held
-	// at its far end. handed and taken are at most the last one queued.
-	handed, taken, stored uint64
-	// takenBytes counts what the log has taken in all; committedBytes is what of
-	// it lies before the last commit, cutBytes before the last cut.
-	takenBytes, committedBytes, cutBytes uint64
-	logLimit                             uint64
-	batch                                [sendBatch][]byte // being handed in
+	mode   inputMode
+	log    Log
+	opened bool // has been open once
+	// Numbers of the last frame that arrived, of the last that was handed in
+	// (earlier ones of other ports may wait), of the last that is held at the log's
+	// far end.
+	last, handed, stored uint64
+	// Bytes that arrived for the log in all; that it has taken; what of that lies
+	// before the last commit, and before the last cut.
+	loggedBytes, takenBytes, committedBytes, cutBytes uint64
+	logLimit                                          uint64
+	early                                             int               // bytes that were injected and wait
+	batch                                             [sendBatch][]byte // being handed in
+	cutter                                            cutter
 }
 
 // behind says how many bytes the log's far end must still keep.
 func (in *input) behind() uint64 { return in.takenBytes - in.committedBytes }
 
-func (g *Gate) drainUplink(i, fd int) error {
-	g.in.Lock()
-	defer g.in.Unlock()
-	defer g.handIn()
-	return g.drainUplinkLocked(i, fd)
-}
+// drainBatch is how many frames are read from an uplink before others have their turn
+// at the input.
+const drainBatch = 64
 
-func (g *Gate) drainUplinkLocked(i, fd int) error {
-	p := g.ports[i]
-	for {
-		n, again, err := p.uplink.Receive(fd, p.fromUplink)
-		if again || err != nil {
+func (g *Gate) drainUplink(i, fd int) error {
+	for more := true; more; {
+		select {
+		case <-g.closed:
+			return nil
+		default:
+		}
+		var err error
+		if more, err = g.drainSome(i, fd); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (g *Gate) drainSome(i, fd int) (more bool, err error) {
+	g.in.LockLast()
+	defer g.in.UnlockLast()
+	more, err = g.receiveSome(i, fd)
+	if p := g.ports[i]; g.in.mode == open && !p.blocked {
+		g.feed(p)
+	}
+	return more, err
+}
+
+func (g *Gate) receiveSome(i, fd int) (more bool, err error) {
+	p := g.ports[i]
+	for range drainBatch {
+		n, again, err := p.uplink.Receive(fd, p.fromUplink)
+		if again || err != nil {
+			return false, err
+		}
 		if n >= vnetHeader+ethernetHead {
-			g.accept(i, p.fromUplink[:n])
+			g.accept(p, p.fromUplink[:n])
 		}
 	}
+	return true, nil
 }
 
 // accept takes one frame, or drops it: a frame that cannot be kept until the
 // log has it is not accepted at all.
-func (g *Gate) accept(i int, frame []byte) {
+func (g *Gate) accept(p *port, frame []byte) {
 	in := &g.in
 	switch {
-	case in.mode == dropping, !g.roomFor(frame):
+	case in.mode == dropping, !g.roomFor(p, frame):
 		g.stats.inputDropped.Add(1)
-	case in.mode == open && in.log == LogOff && in.queue.len() == 0:
-		g.deliver(i, append(in.batch[:0], frame)...)
+	case in.mode == open && in.log == LogOff && p.idle() && g.feedOne(p, frame):
 	default:
-		in.queue.push(i, frame)
+		in.last++
+		now := g.now()
+		p.lane.push(in.last, frame, now, p.slow.at(now))
 		if in.log != LogOff {
+			in.loggedBytes += uint64(len(frame))
 			g.signalLog()
 		}
 	}
 }
 
-func (g *Gate) roomFor(frame []byte) bool {
+func (g *Gate) roomFor(p *port, frame []byte) bool {
 	in := &g.in
-	if g.fits(frame) {
+	if g.fits(p, frame) {
 		return true
 	}
-	if in.mode == diverting {
-		in.forgetDiverted()
-		return g.fits(frame)
-	}
-	return in.log == LogAsync && in.mode == open && g.forgetLog()
-}
-
-func (g *Gate) fits(frame []byte) bool {
-	in := &g.in
-	if in.log == LogSync && in.behind()+uint64(in.queue.bytes()+len(frame)) > in.logLimit {
+	switch {
+	case in.mode == diverting:
+		g.forgetDiverted()
+	case in.log == LogAsync && in.mode == open:
+		g.forgetLog()
+	default:
 		return false
 	}
-	return in.queue.bytes()+len(frame) <= g.limit.input
+	return g.fits(p, frame)
+}
+
+func (g *Gate) fits(p *port, frame []byte) bool {
+	in := &g.in
+	if in.log == LogSync && in.loggedBytes-in.committedBytes+uint64(len(frame)) > in.logLimit {
+		return false
+	}
+	return p.lane.bytes()+len(frame) <= g.limit.input-g.others(p)
+}
+
+// others is what of the bound for waiting frames is not this port's: what other ports
+// have waiting, and a share for each, so that a port which is not read starves none.
+func (g *Gate) others(p *port) (bytes int) {
+	share := g.limit.input / (4 * len(g.ports))
+	for _, o := range g.ports {
+		if o != p {
+			bytes += max(share, o.lane.bytes())
+		}
+	}
+	return bytes
 }
 
 // forgetDiverted gives up frames that the machine elsewhere has: this one would
 // need them only if it went on here after all.
-func (in *input) forgetDiverted() {
-	in.handed = max(in.handed, in.taken)
-	in.trim()
+func (g *Gate) forgetDiverted() {
+	for _, p := range g.ports {
+		for p.lane.hand < p.lane.log {
+			g.passedBy(p, 1)
+		}
+		g.trim(p)
+	}
 }
 
 // forgetLog gives up the log of frames that the guest has already: an
 // asynchronous log must not cost the machine its packets.
-func (g *Gate) forgetLog() bool {
+func (g *Gate) forgetLog() {
 	g.handIn()
-	in := &g.in
-	g.stats.unlogged.Add(in.handed - min(in.handed, in.taken))
-	in.taken = max(in.taken, in.handed)
-	in.trim()
-	return in.queue.len() == 0
+	for _, p := range g.ports {
+		if n := p.lane.hand - p.lane.log; n > 0 {
+			g.stats.unlogged.Add(uint64(n))
+			p.lane.log = p.lane.hand
+		}
+		g.trim(p)
+	}
 }
 
-// handIn gives the guest what it may have now, in order.
-func (g *Gate) handIn() {
-	in := &g.in
-	if in.mode != open {
-		return
-	}
-	last := in.queue.last()
-	if in.log == LogSync {
-		last = min(last, in.stored)
-	}
-	for in.handed < last {
-		next := in.handed + 1
-		frames := in.queue.run(in.batch[:0], next, last)
-		g.deliver(in.queue.at(next).Port, frames...)
-		in.handed += uint64(len(frames))
-	}
-	in.trim()
+// passedBy says that n frames of a port need not be handed in any more.
+func (g *Gate) passedBy(p *port, n int) {
+	p.lane.hand += n
+	p.passed += uint64(n)
+	g.in.handed = max(g.in.handed, p.lane.frames[p.lane.hand-1].number)
 }
 
 // trim forgets frames that nobody needs any more.
-func (in *input) trim() {
-	done := in.handed
-	switch {
-	case in.mode == dropping:
-		done = in.taken // the guest gets no more here
-	case in.log != LogOff:
-		done = min(in.handed, in.taken)
+func (g *Gate) trim(p *port) {
+	done := p.lane.hand
+	if g.in.log != LogOff {
+		done = min(done, p.lane.log)
 	}
-	in.queue.drop(done)
-}
-
-func (g *Gate) deliver(port int, frames ...[]byte) {
-	p := g.ports[port]
-	lost, err := p.tap.SendAll(frames)
-	if err != nil {
-		g.stats.inputDropped.Add(uint64(lost))
-		g.log.Debug("frames not delivered", "lost", lost, "error", err)
-	}
-	delivered := uint64(len(frames) - lost)
-	p.delivered += delivered
-	g.stats.delivered.Add(delivered)
+	p.lane.drop(done)
 }
 
 // HoldInput makes arriving frames wait. Once it has returned nothing is on its
@@ -159,13 +186,15 @@ func (g *Gate) HoldInput() {
 	g.in.Lock()
 	defer g.in.Unlock()
 	g.in.mode = waiting
+	g.stopClocks()
 }
 
-// OpenInput hands in what has waited, in order, and then what arrives.
+// OpenInput hands in what has waited, in order, and then what arrives. What the taps
+// have no room for follows.
 func (g *Gate) OpenInput() {
 	g.in.Lock()
 	defer g.in.Unlock()
-	g.in.mode = open
+	g.in.mode, g.in.opened = open, true
 	g.handIn()
 }
 
@@ -174,22 +203,49 @@ func (g *Gate) DropInput() {
 	g.in.Lock()
 	defer g.in.Unlock()
 	g.in.mode = dropping
-	g.in.discard()
+	g.stopClocks()
+	for _, p := range g.ports {
+		p.lane.drop(len(p.lane.frames))
+		p.early.drop(len(p.early.frames))
+	}
+	g.in.handed, g.in.early, g.in.loggedBytes = g.in.last, 0, g.in.takenBytes
 }
 
-func (in *input) discard() {
-	in.handed, in.taken = in.queue.last(), in.queue.last()
-	in.queue.drop(in.queue.last())
+func (g *Gate) stopClocks() {
+	now := g.now()
+	for _, p := range g.ports {
+		p.slow.stop(now)
+	}
 }
 
-// Inject hands one frame in before those that wait.
+// injectedMost bounds the bytes of injected frames that wait: more than a takeover
+// has to hand in.
+const injectedMost = 256 << 20
+
+// Inject hands one frame in before those that wait. What the tap has no room for
+// waits, and follows at once if input was never open, otherwise while it is.
 func (g *Gate) Inject(f Frame) {
 	if f.Port < 0 || f.Port >= len(g.ports) || len(f.Data) < vnetHeader+ethernetHead {
 		return
 	}
 	g.in.Lock()
 	defer g.in.Unlock()
-	g.deliver(f.Port, f.Data)
+	if g.in.mode == dropping || g.in.early+len(f.Data) > injectedMost {
+		g.stats.inputDropped.Add(1)
+		return
+	}
+	p := g.ports[f.Port]
+	p.early.push(0, f.Data, 0, 0)
+	g.in.early += len(f.Data)
+	if g.mayInject() && !p.blocked {
+		g.feed(p)
+	}
+}
+
+// mayInject: a takeover hands in before input opens; later a checkpoint may be under
+// way, while input is held.
+func (g *Gate) mayInject() bool {
+	return g.in.mode == open || g.in.mode == waiting && !g.in.opened
 }
 
 // InputCut says which numbered frames the guest has: those up to Upto, but for
@@ -206,14 +262,38 @@ func (g *Gate) CutInput() (InputCut, error) {
 	defer g.in.Unlock()
 	c := InputCut{Upto: g.in.handed}
 	for _, p := range g.ports {
-		unread, err := p.unread()
-		if err != nil {
+		if err := g.settle(p); err != nil {
 			return c, fmt.Errorf("ask how much of port %s QEMU has read: %w", p.Name, err)
 		}
-		c.Tails = append(c.Tails, unread)
+		c.Tails = append(c.Tails, p.tail(c.Upto))
 	}
 	g.in.cutBytes = g.in.takenBytes
 	return c, nil
+}
+
+// tail is how many of the port's frames, up to a number, the guest may not have: from
+// the last one that QEMU has taken, which may wait inside it while others are in the
+// tap, to the last that waits here.
+func (p *port) tail(upto uint64) uint32 {
+	waiting := uint64(p.lane.waitingUpto(upto))
+	if p.flight.n == 0 && waiting == 0 {
+		p.flight.taken = p.passed // and the guest has it
+		return 0
+	}
+	return uint32(min(p.passed+waiting-p.flight.taken, math.MaxUint32))
+}
+
+// settle asks what QEMU has taken of a tap.
+func (g *Gate) settle(p *port) error {
+	total, err := p.tap.Taken()
+	if err != nil {
+		return err
+	}
+	if n := p.flight.settle(total); n > 0 && !p.toldOthers {
+		p.toldOthers = true
+		g.log.Warn("frames that are not the gate's have left a tap, by a way past its queue discipline: what the guest has got is uncertain", "tap", p.Tap, "frames", n)
+	}
+	return nil
 }
 
 // CommitInput says that the last cut is committed: the log's far end has
@@ -222,18 +302,7 @@ func (g *Gate) CommitInput() {
 	g.in.Lock()
 	defer g.in.Unlock()
 	g.in.committedBytes = g.in.cutBytes
-	g.handIn()
 }
 
-// unread is how many of the frames handed in QEMU has certainly not made the
-// guest's own. While some are left in the tap one more may wait inside QEMU.
-func (p *port) unread() (uint32, error) {
-	read, err := p.tap.Taken()
-	if err != nil {
-		return 0, err
-	}
-	if taken := read - p.readBefore; taken < p.delivered {
-		return uint32(min(p.delivered, p.delivered-taken+1)), nil
-	}
-	return 0, nil
-}
+// now is the time since the gate was opened.
+func (g *Gate) now() time.Duration { return time.Since(g.began) }

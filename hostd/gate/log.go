@@ -7,13 +7,42 @@ func (g *Gate) StartLog(l Log, limit uint64) {
 	g.in.Lock()
 	defer g.in.Unlock()
 	in := &g.in
-	in.queue.renumber()
 	in.log, in.logLimit = l, limit
-	in.handed, in.taken, in.stored = 0, 0, 0
-	in.takenBytes, in.committedBytes, in.cutBytes = 0, 0, 0
-	if in.queue.len() > 0 {
+	in.stored, in.handed, in.last = 0, 0, 0
+	in.loggedBytes, in.takenBytes, in.committedBytes, in.cutBytes = 0, 0, 0, 0
+	g.renumber()
+	if in.last > 0 {
 		g.signalLog()
 	}
+}
+
+// renumber counts the frames that wait from 1, in the order in which they arrived.
+func (g *Gate) renumber() {
+	for _, p := range g.ports {
+		p.lane.drop(p.lane.hand)
+		p.lane.log = p.lane.head
+		p.passed = 0
+		p.flight.begin()
+	}
+	for p := g.nextForLog(); p != nil; p = g.nextForLog() {
+		g.in.last++
+		p.lane.frames[p.lane.log].number = g.in.last
+		g.in.loggedBytes += uint64(len(p.lane.data(p.lane.log)))
+		p.lane.log++
+	}
+	for _, p := range g.ports {
+		p.lane.log = p.lane.head
+	}
+}
+
+// nextForLog is the port that has the oldest frame which the log has not taken, or nil.
+func (g *Gate) nextForLog() (next *port) {
+	for _, p := range g.ports {
+		if p.lane.unlogged() > 0 && (next == nil || p.lane.frames[p.lane.log].number < next.lane.frames[next.lane.log].number) {
+			next = p
+		}
+	}
+	return next
 }
 
 // StopLog hands frames in without a log from now on, and what waited for it.
@@ -21,8 +50,12 @@ func (g *Gate) StopLog() {
 	g.in.Lock()
 	defer g.in.Unlock()
 	g.in.log = LogOff
-	g.handIn()
-	g.in.trim()
+	if g.in.mode == open {
+		g.handIn()
+	}
+	for _, p := range g.ports {
+		g.trim(p)
+	}
 }
 
 // ToLog signals that frames wait for the log. One signal may stand for many.
@@ -43,17 +76,22 @@ func (g *Gate) TakeLog(take func(Frame) bool) (first uint64, n int) {
 	g.in.Lock()
 	defer g.in.Unlock()
 	in := &g.in
-	for in.log != LogOff && in.taken < in.queue.last() {
-		f := in.queue.at(in.taken + 1)
-		if !take(f) {
-			break
-		}
-		in.taken++
-		in.takenBytes += uint64(len(f.Data))
-		n++
+	if in.log == LogOff {
+		return 0, 0
 	}
-	first = in.taken - uint64(n) + 1
-	in.trim()
+	for p := g.nextForLog(); p != nil; p = g.nextForLog() {
+		number, data := p.lane.frames[p.lane.log].number, p.lane.data(p.lane.log)
+		if n == 0 {
+			first = number
+		}
+		if number != first+uint64(n) || !take(Frame{Port: p.index, Data: data}) {
+			break // some before it were never logged, or there is no room
+		}
+		in.takenBytes += uint64(len(data))
+		p.lane.log++
+		n++
+		g.trim(p)
+	}
 	g.stats.logged.Add(uint64(n))
 	return first, n
 }
@@ -63,7 +101,9 @@ func (g *Gate) Stored(number uint64) {
 	g.in.Lock()
 	defer g.in.Unlock()
 	g.in.stored = max(g.in.stored, number)
-	g.handIn()
+	if g.in.mode == open {
+		g.handIn()
+	}
 }
 
 // LogBehind is how many bytes the log's far end must still keep.
@@ -79,25 +119,42 @@ func (g *Gate) LogBehind() uint64 {
 func (g *Gate) DivertInput() {
 	g.in.Lock()
 	defer g.in.Unlock()
-	in := &g.in
-	in.mode = diverting
-	if in.log == LogOff {
-		in.log = LogAsync
-		in.taken = in.handed
+	g.in.mode = diverting
+	g.stopClocks()
+	if g.in.log == LogOff {
+		g.in.log = LogAsync
+		for _, p := range g.ports {
+			p.lane.log = p.lane.hand
+		}
 	}
-	in.trim()
+	for _, p := range g.ports {
+		g.trim(p)
+	}
 	g.signalLog()
 }
+
+// drainMost bounds DrainInput, in batches: more than an uplink's socket can hold.
+const drainMost = 1 << 10
 
 // DrainInput reads what is readable on the uplinks now. What it read waits for
 // the log. It does nothing unless input is being diverted.
 func (g *Gate) DrainInput() {
+	for n, more := 0, true; more && n < drainMost; n++ {
+		more = g.drainDiverted()
+	}
+}
+
+func (g *Gate) drainDiverted() (more bool) {
 	g.in.Lock()
 	defer g.in.Unlock()
 	if g.in.mode != diverting {
-		return
+		return false
 	}
 	for i, p := range g.ports {
-		p.uplink.Now(func(fd int) { _ = g.drainUplinkLocked(i, fd) })
+		p.uplink.Now(func(fd int) {
+			some, _ := g.receiveSome(i, fd)
+			more = more || some
+		})
 	}
+	return more
 }

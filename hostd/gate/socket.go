@@ -31,10 +31,8 @@ const (
 type socket struct {
 	name  string
 	index int
-	// counts are those of all the gate's sockets; nil where nobody asks.
-	counts *kernelCounts
-	file   *os.File
-	raw    syscall.RawConn
+	file  *os.File
+	raw   syscall.RawConn
 
 	// of Receive
 	message unix.Msghdr

@@ -1,8 +1,13 @@
 package gate
 
+import "errors"
+
 // Wires open the interfaces that a gate's ports name.
 type Wires interface {
 	Open(name string) (Wire, error)
+	// OpenTap opens the near end of a tap. Nothing is in it then, and nothing gets into
+	// it but what is handed in.
+	OpenTap(name string) (Tap, error)
 	// Close is called once, after every wire was closed.
 	Close()
 }
@@ -23,14 +28,25 @@ type Wire interface {
 	// lost, and why the last of them is; full says that the rest may be tried again.
 	// It does not keep them.
 	Offer(frames [][]byte) (done, lost int, full bool, err error)
-	// SendAll writes at most 32 frames. It returns how many are lost, and why the
-	// last of them is. It does not keep them.
-	SendAll(frames [][]byte) (lost int, err error)
-	// Taken counts the frames that have left through the interface: of a tap those
-	// that the process behind it has read.
-	Taken() (uint64, error)
 	Close()
 }
+
+// Tap is the near end of a tap, of which QEMU has the far end.
+type Tap interface {
+	Wire
+	// HandIn gives QEMU at most 32 frames, in order, as far as the tap takes them, and
+	// never waits. It returns how many that were and why the next was refused: ErrFull,
+	// or what will always be in its way. It does not keep them.
+	HandIn(frames [][]byte) (n int, err error)
+	// Taken counts the frames that QEMU has taken of those that were handed in, from any
+	// number on.
+	Taken() (uint64, error)
+	// Empty drops the frames that QEMU has not taken.
+	Empty() error
+}
+
+// ErrFull says that a tap has no room for a frame now.
+var ErrFull = errors.New("the tap has no room")
 
 // interfaces are this host's.
 type interfaces struct{ counts *kernelCounts }
@@ -45,8 +61,16 @@ func (i *interfaces) Open(name string) (Wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.counts = i.counts
 	return s, nil
+}
+
+func (i *interfaces) OpenTap(name string) (Tap, error) {
+	t, err := openTap(name)
+	if err != nil {
+		return nil, err
+	}
+	t.counts = i.counts
+	return t, nil
 }
 
 func (i *interfaces) Close() { i.counts.close() }
@@ -67,4 +91,4 @@ func (s *socket) Now(drain func(fd int)) {
 }
 
 // Taken asks the kernel.
-func (s *socket) Taken() (uint64, error) { return s.counts.sent(s.index) }
+func (t *tapSocket) Taken() (uint64, error) { return t.counts.sent(t.index) }

@@ -1,0 +1,129 @@
+package gate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestOnlyASlowGuestAgesFrames: frames that are held, or wait for the log, for longer
+// than the bound all arrive.
+func TestOnlyASlowGuestAgesFrames(t *testing.T) {
+	const delay, frames = 20 * time.Millisecond, 1500
+	hold := map[string]func(w *realWire) (free func()){
+		"for a checkpoint": func(w *realWire) func() {
+			w.HoldInput()
+			return w.OpenInput
+		},
+		"for the log": func(w *realWire) func() {
+			w.StartLog(LogSync, 1<<30)
+			w.OpenInput()
+			return func() {
+				for first, n := w.TakeLog(func(Frame) bool { return true }); n > 0; first, n = w.TakeLog(func(Frame) bool { return true }) {
+					w.Stored(first + uint64(n) - 1)
+				}
+			}
+		},
+	}
+	for name, hold := range hold {
+		t.Run(name, func(t *testing.T) {
+			w := newRealWire(t, 1, Options{InputDelay: delay})
+			free := hold(w)
+			began := time.Now()
+			w.send(0, 1, frames)
+			eventually(t, "all wait, for long", func() bool {
+				return w.Stats().InputHeld == frames && time.Since(began) > 100*delay
+			})
+			free()
+			read := 0
+			eventually(t, "all are read", func() bool {
+				read += len(w.qemus[0].readAll())
+				return read+int(w.Stats().InputDropped) == frames
+			})
+			if s := w.Stats(); s.InputDropped > 0 {
+				t.Errorf("%d frames were dropped", s.InputDropped)
+			}
+		})
+	}
+}
+
+// TestAnOverloadedGuestGetsFreshFrames: what a guest reads late is not what came first.
+func TestAnOverloadedGuestGetsFreshFrames(t *testing.T) {
+	w := newRealWire(t, 1, Options{InputDelay: 50 * time.Millisecond})
+	w.OpenInput()
+	w.send(0, 1, 2000)
+	eventually(t, "the oldest that wait are dropped", func() bool { s := w.Stats(); return s.InputHeld == 0 && s.InputLate > 0 })
+	eventually(t, "what QEMU does not take from the tap is dropped, too", func() bool {
+		w.send(0, 2001, 2100)
+		return w.Stats().InputDelivered < flightMost
+	})
+	var last []byte
+	eventually(t, "the newest arrives", func() bool {
+		w.send(0, 3000, 3000)
+		if all := w.qemus[0].readAll(); len(all) > 0 {
+			if bytes.Contains(all[0], []byte("frame 0001")) {
+				t.Fatal("the oldest frame was still there")
+			}
+			last = all[len(all)-1]
+		}
+		return bytes.Contains(last, []byte("frame 3000"))
+	})
+	if s := w.Stats(); s.InputLate != s.InputDropped {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestInjectedFramesComeFirst, however many they are, and none of them is dropped.
+func TestInjectedFramesComeFirst(t *testing.T) {
+	const injected, live = 3000, 300
+	w := newRealWire(t, 1, Options{InputDelay: 10 * time.Millisecond})
+	w.HoldInput()
+	w.send(0, injected+1, injected+live)
+	for n := 1; n <= injected; n++ {
+		w.Inject(Frame{Data: frame(peerMAC, n)})
+	}
+	next := 1
+	read := func() {
+		for _, f := range w.qemus[0].readAll() {
+			if !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", next)) {
+				t.Fatalf("got %q, want frame %d", f[24:], next)
+			}
+			next++
+		}
+	}
+	eventually(t, "the injected are read while others are held", func() bool { read(); return next > injected })
+	w.OpenInput()
+	eventually(t, "all are read", func() bool { read(); return next > injected+live })
+	if s := w.Stats(); s.InputDropped > 0 {
+		t.Errorf("%+v", s)
+	}
+	w.HoldInput() // of a checkpoint
+	w.Inject(Frame{Data: frame(peerMAC, next)})
+	if n := len(w.qemus[0].readAll()); n != 0 {
+		t.Errorf("%d frames came while input was held", n)
+	}
+	w.OpenInput()
+	eventually(t, "the late one is read", func() bool { read(); return next > injected+live+1 })
+}
+
+// TestAFrameThatNoTapTakes is dropped, counted and told of once; others pass.
+func TestAFrameThatNoTapTakes(t *testing.T) {
+	w := newRealWire(t, 1, Options{})
+	w.OpenInput()
+	bad := frame(peerMAC, 1)
+	bad[vnetGSO], bad[vnetSize] = 77, 1
+	w.in.Lock()
+	n, err := w.ports[0].tap.HandIn([][]byte{bad})
+	w.in.Unlock()
+	if n != 0 || err == nil || errors.Is(err, ErrFull) {
+		t.Fatalf("%d, %v", n, err)
+	}
+	w.Inject(Frame{Data: bad})
+	w.send(0, 2, 2)
+	w.delivered(1)
+	if s := w.Stats(); s.InputDropped != 1 || len(w.qemus[0].readAll()) != 1 || !w.ports[0].toldRefused {
+		t.Errorf("%+v", s)
+	}
+}

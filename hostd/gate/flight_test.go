@@ -1,0 +1,35 @@
+package gate
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// TestFlight compares with a plain list.
+func TestFlight(t *testing.T) {
+	f := flight{settled: 1 << 40}
+	total, number := f.settled, uint64(0)
+	var in []uint64
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 20000 {
+		for range random.IntN(min(9, flightRoom-len(in)+1)) {
+			f.add(number)
+			in = append(in, number)
+			number++
+		}
+		n := random.IntN(min(9, len(in)+1))
+		total += uint64(n)
+		if others := f.settle(total); others != 0 {
+			t.Fatalf("%d frames are others'", others)
+		}
+		if n > 0 && f.taken != in[n-1] {
+			t.Fatalf("the last that was taken is %d, want %d", f.taken, in[n-1])
+		}
+		if in = in[n:]; f.n != len(in) {
+			t.Fatalf("%d frames in the tap, want %d", f.n, len(in))
+		}
+	}
+	if others := f.settle(total + uint64(len(in)) + 5); others != 5 || f.n != 0 {
+		t.Fatalf("%d frames are others', %d in the tap; want 5 and 0", others, f.n)
+	}
+}
