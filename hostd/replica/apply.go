@@ -39,6 +39,9 @@ func (r *Replica) End(number uint64) error {
 	case e.pages != e.begin.Pages, e.zero != e.begin.ZeroPages, !e.deviceEnds(), e.frames != e.begin.Output:
 		return fmt.Errorf("%w: epoch %d is not what its beginning announced", ErrOrder, number)
 	}
+	if err := r.compare(); err != nil {
+		return err
+	}
 	e.state = whole
 	return nil
 }
@@ -48,11 +51,25 @@ func (r *Replica) Staged() (number uint64, ok bool) {
 	return r.staged.number, r.staged.state == whole
 }
 
-// Apply writes the staged epoch to the guest's memory.
+// Apply writes the staged epoch to the guest's memory. After an error, which is
+// [ErrLost] as a rule, the replica is of no use.
 func (r *Replica) Apply() error {
 	if r.staged.state != whole {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ram.use(r.applyPages); err != nil {
+		return err
+	}
+	r.sums.apply()
+	r.applied = r.staged.number
+	r.last, r.staged = r.staged, r.last
+	r.staged.reuse(&r.last, r.mostKept())
+	return nil
+}
+
+func (r *Replica) applyPages() error {
 	for _, payload := range r.staged.batches.all() {
 		pages, err := wire.DecodePages(payload)
 		if err != nil {
@@ -63,9 +80,6 @@ func (r *Replica) Apply() error {
 	for _, batch := range r.staged.packed.all() {
 		r.change(batch.Changes())
 	}
-	r.applied = r.staged.number
-	r.last, r.staged = r.staged, r.last
-	r.staged.reuse(&r.last, r.mostKept())
 	return nil
 }
 
@@ -94,11 +108,14 @@ func (r *Replica) LastOutput(send func(port int, frame []byte)) error {
 }
 
 // WriteStream writes what the waiting QEMU needs to run from the last
-// committed epoch.
+// committed epoch. There is nothing to scrub from then on.
 func (r *Replica) WriteStream(w io.Writer) error {
 	if r.applied == 0 {
 		return fmt.Errorf("run the standby: no epoch is committed")
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = true
 	in := colo.Incoming{Machine: r.machine, RAM: r.section, Device: r.last.device}
 	for _, b := range r.blocks {
 		ib := colo.IncomingBlock{Block: b.Block, Shared: b.shared}

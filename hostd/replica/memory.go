@@ -1,11 +1,18 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// ErrLost says that the file of the guest's memory is not what it was, or cannot be
+// read or written. The replica is of no use any more.
+var ErrLost = errors.New("the replica's RAM file is lost")
 
 // memory is the guest's RAM as a shared mapping of the file that the waiting
 // QEMU has mapped too.
@@ -27,6 +34,9 @@ func mapMemory(path string, size uint64) (*memory, error) {
 	if uint64(info.Size()) != size {
 		return nil, fmt.Errorf("RAM file %s has %d bytes, the machine %d", path, info.Size(), size)
 	}
+	if err := fill(file, info); err != nil {
+		return nil, fmt.Errorf("take room for RAM file %s of %d bytes: %w", path, size, err)
+	}
 	b, err := unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map RAM file %s: %w", path, err)
@@ -41,4 +51,43 @@ func (m *memory) close() error {
 	err := unix.Munmap(m.bytes)
 	m.bytes = nil
 	return err
+}
+
+// fill takes the room of a file that lacks some.
+func fill(file *os.File, info os.FileInfo) error {
+	if s, ok := info.Sys().(*syscall.Stat_t); !ok || uint64(s.Blocks)*512 >= uint64(info.Size()) {
+		return nil
+	}
+	for {
+		switch err := unix.Fallocate(int(file.Fd()), 0, 0, info.Size()); err {
+		case unix.EINTR:
+		case unix.EOPNOTSUPP, unix.ENOSYS: // the file system takes it when it is written to
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+// use runs f, which reads and writes the memory. What would be a signal that ends the
+// process, because somebody has cut the file short or its file system has no room or a
+// broken disk, is an error.
+func (m *memory) use(f func() error) (err error) {
+	if m.bytes == nil {
+		return fmt.Errorf("%w: %s is closed", ErrLost, m.path)
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case interface {
+			error
+			Addr() uintptr
+		}: // a fault of the memory, not of the program
+			err = fmt.Errorf("%w: %s faults at %#x; it was cut short, or its file system has no room or does not work", ErrLost, m.path, p.Addr())
+		default:
+			panic(p)
+		}
+	}()
+	return f()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -33,10 +34,13 @@ type Options struct {
 	Private, Device, Output uint64
 }
 
-// Replica is the copy of one machine. One goroutine uses it.
+// Replica is the copy of one machine. One goroutine uses it, but for Scrub.
 type Replica struct {
 	o       Options
+	mu      sync.Mutex // guards what the blocks hold, and their digests, for Scrub
 	ram     *memory
+	sums    *sums
+	running bool // a guest may change the memory
 	machine string
 	section colo.Section
 	blocks  []block
@@ -60,6 +64,8 @@ type epoch struct {
 	pages, zero uint64
 	batches     pile // payloads of Pages frames, or
 	packed      opened
+	digest      wire.Digest // of the primary, once it is told
+	told        bool
 	device      []byte
 	deviceParts uint64 // pages of device state that came packed
 	output      pile   // payloads of Output frames
@@ -159,7 +165,11 @@ func New(o Options) (*Replica, error) {
 }
 
 // Close unmaps the RAM file; QEMU keeps its own mapping.
-func (r *Replica) Close() error { return r.ram.close() }
+func (r *Replica) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ram.close()
+}
 
 // SetBlocks takes the primary's list of RAM blocks, before any page.
 func (r *Replica) SetBlocks(b wire.Blocks) error {
@@ -182,7 +192,9 @@ func (r *Replica) SetBlocks(b wire.Blocks) error {
 		private += x.Size
 		blocks = append(blocks, block{colo.Block{Name: x.Name, Size: x.Size}, false, make([]byte, x.Size)})
 	}
-	r.machine, r.section, r.blocks = b.MachineName, colo.Section(b.RAM), blocks
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.machine, r.section, r.blocks, r.sums = b.MachineName, colo.Section(b.RAM), blocks, newSums(b.Blocks)
 	return nil
 }
 
@@ -196,8 +208,12 @@ func (r *Replica) Seed(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	r.write(pages)
-	return nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ram.use(func() error {
+		r.write(pages)
+		return r.seedSums(pages)
+	})
 }
 
 // Begin opens an epoch.
@@ -212,6 +228,7 @@ func (r *Replica) Begin(number uint64, b wire.EpochBegin) error {
 		return fmt.Errorf("%w: epoch of %d pages, at most %d", ErrBound, b.Pages, most)
 	}
 	r.staged.reset()
+	r.sums.begin()
 	r.staged.number, r.staged.begin, r.staged.state = number, b, open
 	return nil
 }
@@ -242,7 +259,7 @@ func (r *Replica) Pages(payload []byte) error {
 		return err
 	}
 	r.staged.batches.add(payload)
-	return nil
+	return r.sumPages(pages)
 }
 
 // Packed adds a packed batch to the open epoch, which has no other pages: they
@@ -264,9 +281,13 @@ func (r *Replica) Packed(payload []byte) error {
 	if err := r.staged.count(batch.Pages, batch.ZeroPages); err != nil {
 		return err
 	}
-	if all := batch.Changes(); all.Len() > 0 { // else nothing to keep, however many there are
-		r.staged.packed.add()
+	if all := batch.Changes(); all.Len() == 0 {
+		return nil // nothing to keep, however many there are
 	}
+	if err := r.ram.use(func() error { return r.sumPacked(batch) }); err != nil {
+		return err
+	}
+	r.staged.packed.add()
 	return nil
 }
 

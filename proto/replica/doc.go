@@ -17,7 +17,8 @@
 // [TypeEpochEnd], whose totals must be those of the beginning. Pages that a
 // packed batch leaves out, because the standby has them, count as well. Where
 // the device state is packed, [TypePackedDevice] brings it in pages, of block 0 and
-// the last one filled with zeros, as changes to that of the epoch before. The
+// the last one filled with zeros, as changes to that of the epoch before. Before the
+// end [TypeDigest] says what memory and device state are after the epoch. The
 // standby answers with [TypeAck] when it holds all of it.
 //
 // A payload is a struct with an Append method and a Decode function. Strings
@@ -32,7 +33,7 @@
 // The header's version is that of the framing. What two hosts say within it is
 // the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
 // [TypeInputLog], [TypeInputStored] and [TypeInputCut]; 3 adds [TypePacked]
-// and [TypePackedDevice]. A pair speaks the newest that both sides know.
+// and [TypePackedDevice]; 4 adds [TypeDigest], in each epoch. A pair speaks the newest that both sides know.
 //
 // Nothing here does policy or starts a goroutine.
 package replica

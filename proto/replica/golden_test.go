@@ -115,6 +115,9 @@ func goldenPayloads() []payload {
 		{TypeInputCut, InputCut{Upto: 258, Tails: []uint32{0, 3}}, []piece{
 			x("upto", "00 00 00 00 00 00 01 02"), x("ports", "00 00 00 02"), x("tail", "00 00 00 00"), x("tail", "00 00 00 03"),
 		}, decoder(DecodeInputCut)},
+		{TypeDigest, Digest{Memory: 258, Device: 3}, []piece{
+			x("memory", "00 00 00 00 00 00 01 02"), x("device state", "00 00 00 00 00 00 00 03"),
+		}, decoder(DecodeDigest)},
 		{TypeBye, Bye{Reason: "stopped"}, []piece{x("length", "00 07"), text("reason", "stopped")}, decoder(DecodeBye)},
 	}
 }

@@ -271,6 +271,9 @@ type Change struct {
 	data   []byte
 }
 
+// Whole reports that the change does not depend on what the page was.
+func (c Change) Whole() bool { return len(c.data) == 0 || len(c.data) == PageSize }
+
 // Apply makes the change to a page of PageSize bytes, which must be what the
 // primary took it for. Applying all changes of an epoch again changes nothing.
 func (c Change) Apply(page []byte) {

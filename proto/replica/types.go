@@ -35,6 +35,7 @@ const (
 	TypeInputCut                       // P: InputCut; since protocol 2
 	TypePacked                         // P: PackedBatch; since protocol 3
 	TypePackedDevice                   // P: PackedBatch of the device state; since protocol 3
+	TypeDigest                         // P: Digest; since protocol 4
 	typeEnd
 )
 
@@ -76,6 +77,7 @@ var types = [typeEnd]struct {
 	TypeInputCut:       {"input-cut", large},
 	TypePacked:         {"packed", MaxPayload},
 	TypePackedDevice:   {"packed-device", MaxPayload},
+	TypeDigest:         {"digest", digestSize},
 }
 
 // String names the type.
