@@ -260,6 +260,9 @@ func (p *protection) send(t *taken) error {
 	if err := p.sendInputCut(t); err != nil {
 		return err
 	}
+	if err := p.sendDigest(e); err != nil {
+		return err
+	}
 	p.sendsNow()
 	p.sent.Store(e.Number)
 	p.message = replica.EpochEnd(begin).Append(p.message[:0])

@@ -21,15 +21,17 @@ var errSlowGreeting = errors.New("the peer took too long to say what it wants")
 // Versions of the messages between hosts: the newest and the oldest that this
 // host speaks. A pair speaks the newest that both know.
 const (
-	protocolNewest = 3
+	protocolNewest = 4
 	protocolOldest = 1
 	protocolPacked = 3 // the first with replica.TypePacked
+	protocolDigest = 4 // the first with replica.TypeDigest
 )
 
 // Reasons of a Reject, for programs.
 const (
 	rejectProtocol uint16 = 1 + iota
 	rejectMachine
+	rejectReplica // the standby's copy is of no use
 )
 
 // servePeer answers a host that wants this one as its standby.

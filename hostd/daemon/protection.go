@@ -47,6 +47,7 @@ type protection struct {
 	message   []byte // a small one on its way, of the goroutine that ships
 	protocol  uint16 // that both hosts speak
 	packer    *pack.Packer
+	sums      *replica.Sums // of what the standby was sent; nil if it knows none
 	rates     pack.Rates
 	wire      uint64 // bytes of memory and device state sent since it was last 0
 
@@ -390,10 +391,16 @@ func (s seeder) Blocks(machine string, ram colo.Section, blocks []colo.Block) er
 	for _, x := range blocks {
 		b.Blocks = append(b.Blocks, replica.Block{Name: x.Name, Size: x.Size})
 	}
+	s.beginSums(b.Blocks)
 	return s.link.Send(replica.Header{Type: replica.TypeBlocks}, b.Append(nil))
 }
 
-func (s seeder) Pages(b *capture.Batch) error { return s.sendBatch(b, 0) }
+func (s seeder) Pages(b *capture.Batch) error {
+	if err := s.sum(b); err != nil {
+		return err
+	}
+	return s.sendBatch(b, 0)
+}
 
 // stopProtection ends the protection and waits for it. The guest may be left
 // stopped in COLO: Leave frees it.

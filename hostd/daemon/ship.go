@@ -17,6 +17,9 @@ func (p *protection) sendEpochPages(e *capture.Epoch) error {
 		send = p.sendPacked
 	}
 	for _, b := range e.Batches() {
+		if err := p.sum(b); err != nil {
+			return err
+		}
 		if err := send(b, e.Number); err != nil {
 			return err
 		}

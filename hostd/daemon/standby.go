@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/go-hclog"
@@ -11,6 +12,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	store "github.com/stillpoint-ft/stillpoint/hostd/replica"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -73,8 +75,7 @@ func (s *standby) receive() {
 		}
 		ended, err := s.handle(h, payload)
 		if err != nil {
-			s.reject(err)
-			s.post(pair.LinkLost{Why: err.Error()})
+			s.refuse(err)
 			return
 		}
 		if ended {
@@ -90,6 +91,25 @@ func (s *standby) post(e pair.Event) {
 	case s.g.events <- e:
 	case <-s.ctx.Done():
 	}
+}
+
+// refuse what has come. If the fault may be this host's, the primary goes on alone and
+// protects the machine anew: it must not lose it to a replica that is of no use.
+func (s *standby) refuse(err error) {
+	if !errors.Is(err, store.ErrDigest) && !errors.Is(err, store.ErrLost) {
+		s.reject(err)
+		s.post(pair.LinkLost{Why: err.Error()})
+		return
+	}
+	s.giveUp(err)
+}
+
+// giveUp a replica that is damaged.
+func (s *standby) giveUp(err error) {
+	s.log.Error("the replica is of no use; the protection begins anew", "peer", s.link.Peer(), "error", err)
+	s.g.publish(&control.Event{Kind: "replica-damaged", Message: err.Error()})
+	sendReject(s.link, rejectReplica, err)
+	s.post(pair.StandbyDropped{Why: err.Error(), Here: true})
 }
 
 // reject tells the primary why its data is refused, and ends the link.
@@ -122,6 +142,8 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 		return false, s.replica.PackedDevice(payload)
 	case replica.TypeOutput:
 		return false, s.replica.Output(payload)
+	case replica.TypeDigest:
+		return false, s.digest(payload)
 	case replica.TypeEpochEnd:
 		return false, s.endEpoch(h, payload)
 	case replica.TypeInputLog:
@@ -174,6 +196,14 @@ func (s *standby) beginEpoch(h replica.Header, payload []byte) error {
 	}
 	s.announced = b
 	return s.replica.Begin(h.Epoch, b)
+}
+
+func (s *standby) digest(payload []byte) error {
+	d, err := replica.DecodeDigest(payload)
+	if err != nil {
+		return err
+	}
+	return s.replica.Digest(d)
 }
 
 // endEpoch commits the epoch if the primary sent what it had announced. The

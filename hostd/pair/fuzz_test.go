@@ -40,7 +40,7 @@ func event(which, n byte) Event {
 		Granted{number}, SwitchoverAsked{}, PeerTookOver{number}, LinkLost{"x"}, ArbiterSilent{"x"}, RetryDue{},
 		Denied{holder, number}, MachineLost{"x"}, BecomeStandby{"b", number}, EpochStored{number}, RoleGranted{number},
 		Running{}, HandedOver{number}, TakeoverFailed{"x"}, TakeoverAsked{}, PeerMachineLost{"x"}, SeedFailed{"x"},
-		Unprotect{}, StandbyDropped{"x"}}
+		Unprotect{}, StandbyDropped{Why: "x"}}
 	return all[int(which)%len(all)]
 }
 

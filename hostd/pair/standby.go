@@ -24,9 +24,17 @@ func (m *Machine) stepStandby(e Event) {
 			m.failed(e.Why)
 		}
 	case StandbyDropped:
-		if m.role == Standby && !m.standby.decided {
-			m.dropReplica("host %s ended the protection: %s", m.peer, e.Why)
-		}
+		m.dropped(e)
+	}
+}
+
+func (m *Machine) dropped(e StandbyDropped) {
+	switch {
+	case m.role != Standby || m.standby.decided:
+	case e.Here:
+		m.dropReplica("this host is no standby of host %s any more: %s", m.peer, e.Why)
+	default:
+		m.dropReplica("host %s ended the protection: %s", m.peer, e.Why)
 	}
 }
 

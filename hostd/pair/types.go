@@ -76,8 +76,12 @@ type (
 	TakeoverAsked  struct{}
 	Running        struct{}
 	TakeoverFailed struct{ Why string }
-	// StandbyDropped: the primary does not want this standby any more.
-	StandbyDropped struct{ Why string }
+	// StandbyDropped: the primary does not want this standby any more, or this
+	// host's replica is of no use.
+	StandbyDropped struct {
+		Why  string
+		Here bool // the fault is this host's
+	}
 )
 
 // Events of both sides.

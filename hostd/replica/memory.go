@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,16 +79,19 @@ func (m *memory) use(f func() error) (err error) {
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case interface {
-			error
-			Addr() uintptr
-		}: // a fault of the memory, not of the program
-			err = fmt.Errorf("%w: %s faults at %#x; it was cut short, or its file system has no room or does not work", ErrLost, m.path, p.Addr())
-		default:
+		p := recover()
+		if fault, ok := p.(interface{ Addr() uintptr }); ok && m.has(fault.Addr()) {
+			err = fmt.Errorf("%w: %s faults at %#x; it was cut short, or its file system has no room or does not work",
+				ErrLost, m.path, fault.Addr()-m.begin())
+		} else if p != nil { // a fault of the program
 			panic(p)
 		}
 	}()
 	return f()
+}
+
+func (m *memory) begin() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.bytes))) }
+
+func (m *memory) has(address uintptr) bool {
+	return address >= m.begin() && address-m.begin() < uintptr(len(m.bytes))
 }
