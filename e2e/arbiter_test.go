@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -112,4 +114,36 @@ func TestPartitionLeavesOneVoice(t *testing.T) {
 func (s *stage) speaks(h *lab.Host) bool {
 	m, err := h.Machine(s.ctx, scene.Machine)
 	return err == nil && m != nil && m.Role == "solo"
+}
+
+// TestADamagedMemberTouchesNothingElse: the daemon and its machine live on, and
+// say what is wrong.
+func TestADamagedMemberTouchesNothingElse(t *testing.T) {
+	s := newCluster(t, 2*time.Minute, scene.Options{})
+	before, err := s.A.Daemon()
+	s.must(err)
+	_, err = s.A.KillMember()
+	s.must(err)
+	s.must(os.Truncate(filepath.Join(s.A.StateDir, "arbiter", "member", "snap", "db"), 8192))
+	mark := 0
+	_, err = s.A.WaitEvent(s.ctx, mark, func(e lab.Event) bool {
+		return e.Kind == "arbiter" && strings.Contains(e.Message, "its process ended: exit status 2")
+	})
+	s.must(err)
+	status, err := s.A.Status(s.ctx)
+	s.must(err)
+	if text := strings.Join(status.Warnings, "\n"); !strings.Contains(text, "docs/arbiter.md") {
+		t.Errorf("warnings %q", text)
+	}
+	after, err := s.A.Daemon()
+	s.must(err)
+	if after.PID != before.PID {
+		t.Errorf("daemon %d is process %d now", before.PID, after.PID)
+	}
+	s.protected(s.NAT()) // by the others' word
+	log, err := os.ReadFile(s.A.LogFile())
+	s.must(err)
+	if !strings.Contains(string(log), "[ERROR] hostd.member: the arbiter's member on this host is down") {
+		t.Error("nothing in the log")
+	}
 }

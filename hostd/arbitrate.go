@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
-	"time"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -85,30 +85,45 @@ func siteTLS(t config.TLS, own *pki.Identity) (*tls.Config, error) {
 	return id.Client(""), nil
 }
 
-// member keeps this host's member of the embedded arbiter running, whatever
-// ends it, until it is closed.
-type member struct {
-	ctx   context.Context
-	end   context.CancelFunc
-	owned sync.WaitGroup
-	log   hclog.Logger
-}
+// memberAdvice is what to do about a member that is down.
+const memberAdvice = "Machines run on, and claims need a majority of the others. Mend what it says; " +
+	"a member whose data is damaged or lost is replaced as docs/arbiter.md tells"
 
-const memberRetry = 2 * time.Second
-
-// keepMember starts the member, if this host has one.
-func keepMember(c config.Config, log hclog.Logger) *member {
-	m := &member{log: log.Named("member")}
-	m.ctx, m.end = context.WithCancel(context.Background())
-	if c.Member() {
-		m.owned.Go(func() { m.keep(memberOptions(c, m.log)) })
+// keepMember runs this host's member of the embedded arbiter in a process of its
+// own; nil if the host has none.
+func keepMember(c config.Config, log hclog.Logger) (*arbiter.Keeper, error) {
+	if !c.Member() {
+		return nil, nil
 	}
-	return m
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("start the arbiter's member: %w", err)
+	}
+	return arbiter.Keep(arbiter.KeeperOptions{
+		Command: func() *exec.Cmd { return exec.Command(self, "member", "--config", c.File) },
+		Changed: func() string { return memberFiles(c) },
+		Advice:  memberAdvice, Log: log.Named("member"),
+	}), nil
 }
+
+// memberFiles describes what an operator touches who mends a member.
+func memberFiles(c config.Config) string {
+	var all strings.Builder
+	for _, path := range []string{c.File, memberDir(c), filepath.Join(memberDir(c), "member")} {
+		if info, err := os.Stat(path); err == nil {
+			fmt.Fprintln(&all, info.ModTime().UnixNano(), info.Size(), info.Sys().(*syscall.Stat_t).Ino)
+		} else {
+			fmt.Fprintln(&all, err)
+		}
+	}
+	return all.String()
+}
+
+func memberDir(c config.Config) string { return filepath.Join(c.StateDir, "arbiter") }
 
 func memberOptions(c config.Config, log hclog.Logger) arbiter.MemberOptions {
 	e := c.Arbiter.Embedded
-	o := arbiter.MemberOptions{Name: c.Host, Dir: filepath.Join(c.StateDir, "arbiter"), Peer: e.Peer, Client: e.Client,
+	o := arbiter.MemberOptions{Name: c.Host, Dir: memberDir(c), Peer: e.Peer, Client: e.Client,
 		CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, CAFile: c.TLS.CA, ServerName: clusterName, Join: e.Join, Log: log}
 	for _, p := range e.Cluster {
 		o.Cluster = append(o.Cluster, arbiter.Peer{Name: p.Name, Peer: p.Peer})
@@ -116,32 +131,25 @@ func memberOptions(c config.Config, log hclog.Logger) arbiter.MemberOptions {
 	return o
 }
 
-func (m *member) keep(o arbiter.MemberOptions) {
-	for m.ctx.Err() == nil {
-		if err := m.run(o); err != nil {
-			m.log.Error("arbiter member ended; starting it again", "error", err, "in", memberRetry)
-		}
-		select {
-		case <-time.After(memberRetry):
-		case <-m.ctx.Done():
-		}
-	}
-}
-
-// run one life of the member.
-func (m *member) run(o arbiter.MemberOptions) error {
-	started, err := arbiter.StartMember(o)
-	if err != nil {
+// liveAsMember is one life of the member, in the process that a keeper has
+// started.
+func liveAsMember(ctx context.Context, c config.Config, log hclog.Logger) error {
+	if err := dropPrivileges(daemonCapabilities); err != nil {
 		return err
 	}
-	select {
-	case err = <-started.Err():
-	case <-m.ctx.Done():
-	}
-	return errors.Join(err, started.Close())
+	preferDeath()
+	return arbiter.Attend(ctx, memberOptions(c, log), os.Stdin, os.Stdout)
 }
 
-func (m *member) close() {
-	m.end()
-	m.owned.Wait()
+// preferDeath makes the kernel end this process before the daemon and its
+// machines where memory is short: the arbiter has other members.
+func preferDeath() {
+	const path, sooner = "/proc/self/oom_score_adj", 200
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	if now, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		_ = os.WriteFile(path, []byte(strconv.Itoa(min(now+sooner, 1000))), 0) // it lives as well without
+	}
 }

@@ -30,7 +30,7 @@ var version = ""
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Run(ctx, os.Args[1:], cli.Options{Version: versionText(), Stdout: os.Stdout, Stderr: os.Stderr,
-		Serve: serve, Witness: witness, Supervise: superviseMachines})
+		Serve: serve, Witness: witness, Member: liveAsMember, Supervise: superviseMachines})
 	stop()
 	os.Exit(code)
 }
@@ -74,9 +74,17 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 		return err
 	}
 	defer records.close()
-	defer keepMember(c, log).close()
-	return daemon.Serve(ctx, daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, Supervise: func() error { return spawnSupervisor(c) }})
+	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
+		Version: versionText(), Accel: accel, Supervise: func() error { return spawnSupervisor(c) }}
+	m, err := keepMember(c, log)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		defer m.Close()
+		o.Member = m
+	}
+	return daemon.Serve(ctx, o)
 }
 
 // witness takes part in the arbiter and runs no machines.
@@ -90,7 +98,11 @@ func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if err := machine.PrivateDirectory(c.StateDir); err != nil {
 		return fmt.Errorf("use the witness's directory: %w", err)
 	}
-	defer keepMember(c, log).close()
+	m, err := keepMember(c, log)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
 	log.Info("witnessing", "host", c.Host)
 	<-ctx.Done()
 	return nil

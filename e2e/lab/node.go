@@ -196,6 +196,16 @@ func (n *Node) find(what string, wanted func(args []string) bool) (Process, erro
 	return Process{}, fmt.Errorf("%s on host %s: %w", what, n.Name, os.ErrProcessDone)
 }
 
+// Member finds the process of the host's member of the arbiter. It fails with
+// os.ErrProcessDone when there is none.
+func (n *Node) Member() (Process, error) {
+	return n.find("the arbiter's member", func(args []string) bool { return len(args) > 1 && args[1] == "member" })
+}
+
+// KillMember ends it with SIGKILL. It returns when it is gone, and the time just
+// before the signal.
+func (n *Node) KillMember() (time.Time, error) { return killFound(n.Member()) }
+
 // killFound ends the process that find found. It returns when it is gone, and
 // the time just before the signal.
 func killFound(p Process, err error) (time.Time, error) {

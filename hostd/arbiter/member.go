@@ -49,6 +49,10 @@ const (
 	defaultElection  = time.Second
 )
 
+// ErrNoRoom: the disk of a member is full or nearly so. It can be started once
+// there is room.
+var ErrNoRoom = errors.New("no room")
+
 // Peer is one member of a cluster as all of them know it.
 type Peer struct {
 	Name string
@@ -90,15 +94,14 @@ type MemberOptions struct {
 	free func(dir string) (uint64, error)
 }
 
-// Member is an etcd server inside this process.
+// Member is an etcd server inside this process, which should be one of its own:
+// a damaged database can end it whole (Keeper, Attend).
 //
-// When its disk is nearly full it ends in good order, and says so on Err.
-// Close it then; StartMember refuses until there is room. When etcd cannot
-// write all the same it would end its process. A Member ends itself instead: it
-// answers no client from then on, and Err tells why. Such an end leaves etcd's
-// locks behind as a rule. Then Close gives up after twenty seconds, and the
-// directory stays locked until the process is restarted. What the member had
-// acknowledged is on its disk in each case.
+// When its disk is nearly full it ends in good order, and says so on Err, with
+// ErrNoRoom. Close it then; StartMember refuses until there is room. When etcd
+// cannot write all the same it gives up: it answers no client from then on, and
+// Err tells why. What is left of it ends with the process only, and so do its
+// locks. What the member had acknowledged is on its disk in each case.
 type Member struct {
 	options MemberOptions
 	lock    *os.File
@@ -159,22 +162,28 @@ func (m *Member) Close() error {
 	return m.closed
 }
 
-// start locks the directory and runs StartEtcd in a goroutine of its own, since
-// a fatal error of etcd's ends the goroutine that it happens in.
+// start locks the directory and runs StartEtcd in a goroutine of its own: a fatal
+// error of etcd's ends the goroutine that it happens in.
 func (m *Member) start(o MemberOptions, cfg *embed.Config) (err error) {
 	if m.lock, err = o.lockDir(); err != nil {
 		return err
 	}
-	var started sync.WaitGroup
-	returned := false
-	started.Go(func() {
-		m.etcd, err = embed.StartEtcd(cfg)
-		returned = true
-	})
-	started.Wait()
-	if !returned {
-		// Parts of it may still run: the lock stays.
-		return fmt.Errorf("etcd gave up: %w; mend it and restart the daemon", <-m.fatal)
+	type outcome struct {
+		etcd *embed.Etcd
+		err  error
+	}
+	started := make(chan outcome, 1)
+	go func() { // it ends here, or with a fatal error, or with the process
+		etcd, err := embed.StartEtcd(cfg)
+		started <- outcome{etcd, err}
+	}()
+	select {
+	case o := <-started:
+		m.etcd, err = o.etcd, o.err
+	case why := <-m.fatal:
+		// It may have been in another goroutine, for which that one waits. Parts
+		// of etcd may still run: the lock stays.
+		return fmt.Errorf("etcd gave up: %w", why)
 	}
 	if err != nil {
 		m.etcd = nil
@@ -232,7 +241,7 @@ func (m *Member) crowded() <-chan error {
 				return
 			case <-look.C:
 			}
-			if err := m.options.checkRoom(roomLeft); errors.Is(err, syscall.ENOSPC) {
+			if err := m.options.checkRoom(roomLeft); errors.Is(err, ErrNoRoom) {
 				full <- err
 				return
 			}
@@ -264,7 +273,7 @@ func (m *Member) stop() error {
 		for _, l := range m.etcd.Peers {
 			l.Close()
 		}
-		return fmt.Errorf("arbiter member hangs and was left behind; restart the daemon before starting it again")
+		return fmt.Errorf("arbiter member hangs and was left behind; it ends with its process")
 	}
 	return m.lock.Close()
 }
@@ -416,7 +425,7 @@ func (o MemberOptions) lockDir() (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("directory in use: by another process, or by a member of this one that hangs (then restart it): %w", err)
+		return nil, fmt.Errorf("directory in use by another process: %w", err)
 	}
 	return f, nil
 }
@@ -424,7 +433,7 @@ func (o MemberOptions) lockDir() (*os.File, error) {
 func (o MemberOptions) checkRoom(need uint64) error {
 	free, err := o.free(o.Dir)
 	if err == nil && free < need {
-		err = fmt.Errorf("%w: %d MiB are free in %s, a member needs %d: make room", syscall.ENOSPC, free>>20, o.Dir, need>>20)
+		err = fmt.Errorf("%w (%w): %d MiB are free in %s, a member needs %d: make room", ErrNoRoom, syscall.ENOSPC, free>>20, o.Dir, need>>20)
 	}
 	return err
 }

@@ -37,8 +37,10 @@ type Options struct {
 	// Serve runs the daemon until the context ends.
 	Serve func(ctx context.Context, c config.Config, log hclog.Logger) error
 	// Witness takes part in the arbiter, Supervise holds what must outlive the
-	// daemon; both until the context ends.
+	// daemon; both until the context ends. Member is one life of the process in
+	// which Serve and Witness take part.
 	Witness   func(ctx context.Context, c config.Config, log hclog.Logger) error
+	Member    func(ctx context.Context, c config.Config, log hclog.Logger) error
 	Supervise func(ctx context.Context, c config.Config, log hclog.Logger) error
 }
 
@@ -96,7 +98,7 @@ host; the other commands talk to it, over a socket of this host or, with
 	a.remote.flags(root)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one a line for events")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.serve(), a.witness(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.pki(), a.version())
+	root.AddCommand(a.serve(), a.witness(), a.member(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.pki(), a.version())
 	return root
 }
 

@@ -53,6 +53,26 @@ func (a *app) witness() *cobra.Command {
 	return c
 }
 
+// member is hidden: without its keeper, at the other end of its input, it ends.
+func (a *app) member() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "member --config FILE", Short: "Be the process of this host's member of the arbiter", Args: exactly(0), Hidden: true,
+		Long: "Runs the member of the embedded arbiter for \"hostd serve\" and \"hostd witness\",\nwhich start this command themselves, and ends with its input. Its log is JSON.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := config.LoadWitness(path)
+			if err != nil {
+				return err
+			}
+			conf.Log.Format = "json"
+			return a.Member(c.Context(), conf, a.logger(conf.Log))
+		},
+	}
+	c.Flags().StringVar(&path, "config", "/etc/stillpoint/hostd.yaml", "the daemon's or the witness's configuration file")
+	c.MarkFlagFilename("config", "yaml", "yml")
+	return c
+}
+
 func (a *app) supervise() *cobra.Command {
 	var path string
 	c := &cobra.Command{

@@ -81,7 +81,8 @@ func (f *fake) Status(_ context.Context, r *control.StatusRequest) (*control.Sta
 	if r.Name != "" && r.Name != "nat" {
 		return nil, status.Errorf(codes.NotFound, "machine %q is not on host a; machines here: nat", r.Name)
 	}
-	return &control.StatusReply{Host: "a", Version: "1.2.3", Machines: []*control.Machine{machine("protected")}}, nil
+	return &control.StatusReply{Host: "a", Version: "1.2.3", Machines: []*control.Machine{machine("protected")},
+		Warnings: []string{"the arbiter's member on this host is down: its process ended"}}, nil
 }
 
 const second = int64(1e9)

@@ -97,6 +97,9 @@ func process(m *control.Machine) string {
 
 func statusText(w io.Writer, s *control.StatusReply) {
 	fmt.Fprintf(w, "host %s, hostd %s, %d machines\n", s.Host, s.Version, len(s.Machines))
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
 	for _, m := range s.Machines {
 		fmt.Fprintln(w)
 		machineText(w, m)

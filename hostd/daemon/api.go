@@ -199,7 +199,7 @@ func (a *api) Status(_ context.Context, r *control.StatusRequest) (*control.Stat
 		}
 	}
 	return &control.StatusReply{Host: a.d.config.Host, Version: a.d.version, Machines: a.d.machines(r.Name),
-		Goroutines: uint32(runtime.NumGoroutine())}, nil
+		Goroutines: uint32(runtime.NumGoroutine()), Warnings: a.d.hostWarnings()}, nil
 }
 
 func (a *api) guest(name string) (*guest, error) {

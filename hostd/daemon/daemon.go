@@ -42,9 +42,11 @@ type Options struct {
 	// Supervise starts a supervisor that outlives the daemon; nil: there is
 	// none.
 	Supervise func() error
-	Faults    fault.Hook
-	Log       hclog.Logger
-	Version   string
+	// Member of the arbiter on this host; nil: there is none.
+	Member  Member
+	Faults  fault.Hook
+	Log     hclog.Logger
+	Version string
 	// Accel is kvm or tcg, as the configuration says or a probe has found.
 	Accel string
 	// What the daemon works with. What is nil is this host's own: its QEMUs, its
@@ -59,6 +61,7 @@ type Daemon struct {
 	config     config.Config
 	identity   Identity
 	supervisor supervisor
+	member     Member
 	arbiter    Arbiter
 	faults     fault.Hook
 	log        hclog.Logger
@@ -82,7 +85,7 @@ type Daemon struct {
 // New makes a daemon, which does nothing before Run.
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
-		supervisor: supervisor{start: o.Supervise}, accel: o.Accel, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
+		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]bool{}}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
@@ -140,6 +143,7 @@ func (d *Daemon) Run(ctx context.Context, replicas net.Listener, commands func(c
 	defer d.end()
 	d.tasks.Go(func() { d.acceptPeers(replicas) })
 	d.tasks.Go(d.keepSupervisor)
+	d.tasks.Go(d.watchMember)
 	d.recover()
 	err := commands(ctx)
 	d.withdraw()

@@ -314,7 +314,9 @@ type StatusReply struct {
 	Version  string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	Machines []*Machine             `protobuf:"bytes,3,rep,name=machines,proto3" json:"machines,omitempty"`
 	// Goroutines of the daemon, for whoever looks for a leak.
-	Goroutines    uint32 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	Goroutines uint32 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	// What is wrong on this host and is no machine's alone.
+	Warnings      []string `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +377,13 @@ func (x *StatusReply) GetGoroutines() uint32 {
 		return x.Goroutines
 	}
 	return 0
+}
+
+func (x *StatusReply) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 type EventsRequest struct {
@@ -1223,14 +1232,15 @@ const file_control_proto_rawDesc = "" +
 	"\astandby\x18\x02 \x01(\tR\astandby\x12\x12\n" +
 	"\x04wait\x18\x03 \x01(\bR\x04wait\"#\n" +
 	"\rStatusRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x97\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb3\x01\n" +
 	"\vStatusReply\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12:\n" +
 	"\bmachines\x18\x03 \x03(\v2\x1e.stillpoint.control.v1.MachineR\bmachines\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x04 \x01(\rR\n" +
-	"goroutines\"E\n" +
+	"goroutines\x12\x1a\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"E\n" +
 	"\rEventsRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vcheckpoints\x18\x02 \x01(\bR\vcheckpoints\"A\n" +

@@ -29,7 +29,7 @@ func messages() map[string]proto.Message {
 		Warnings: []string{"one", "two"}, UptimeSeconds: 90, ReplicaEpoch: 16, Console: "/c"}
 	return map[string]proto.Message{
 		"machine": machine,
-		"status":  &StatusReply{Host: "a", Version: "1", Machines: []*Machine{machine}},
+		"status":  &StatusReply{Host: "a", Version: "1", Machines: []*Machine{machine}, Warnings: []string{"three"}},
 		"start":   &StartMachineRequest{Spec: []byte("name: nat\n"), File: "nat.yaml"},
 		"protect": &ProtectRequest{Name: "nat", Standby: "b", Wait: true},
 		"events":  &EventsRequest{Name: "nat", Checkpoints: true},
