@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -241,4 +242,49 @@ func TestProtectOnAShapedUplink(t *testing.T) {
 	if syscall.Kill(int(pid), 0) != nil {
 		t.Error("the machine is lost, by a slow uplink")
 	}
+}
+
+// TestALostUplinkIsTold: it is made anew under its name, as network management does.
+func TestALostUplinkIsTold(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	uplink := makeUplink(t, "up-m", "net-m")
+	a, _ := pairOfHosts(t)
+	events, err := a.client.Events(a.ctx(), &control.EventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitEvent := func(kind string) {
+		t.Helper()
+		for {
+			e, err := events.Recv()
+			if err != nil {
+				t.Fatalf("no event %s: %v", kind, err)
+			}
+			if e.Kind == kind && e.Machine == "m" {
+				return
+			}
+		}
+	}
+	warned := func() bool {
+		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "uplink up-m has been gone")
+	}
+	a.startWired("m", "max-epoch: 20ms")
+	tap := openTap(t, "tap-m")
+	if err := netlink.LinkDel(uplink); err != nil {
+		t.Fatal(err)
+	}
+	awaitEvent("uplink-lost")
+	a.await("a warning", warned)
+	makeUplink(t, "up-m", "net-m")
+	awaitEvent("uplink-back")
+	if warned() {
+		t.Error("the warning stays")
+	}
+	net := listenOn(t, "net-m")
+	if _, err := tap.Write(guestFrame("here again", 60)); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the frame to leave", func() bool { return net.hears("here again") })
 }

@@ -212,9 +212,7 @@ func (g *guest) warnings(m *control.Machine) []string {
 	if m.Output.Dropped > 0 {
 		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))
 	}
-	if lost := g.gate.Stats().Lost; lost > 0 {
-		w = append(w, fmt.Sprintf("%d frames of output were lost at an uplink: it was down, took fewer than the machine sends, or refused them", lost))
-	}
+	w = append(w, g.uplinkWarnings()...)
 	if claim, since := g.board.unanswered(); since > arbiterPatience {
 		w = append(w, fmt.Sprintf("the arbiter has not answered the claim %q for %v: output waits, because the other host may have the voice; bring a majority of the arbiter's members back and the machine goes on by itself, here or there", claim, since.Round(time.Second)))
 	}

@@ -190,6 +190,7 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		"Stored":      func(w *wire) { w.Stored(1) },
 		"TakeLog":     func(w *wire) { w.TakeLog(func(Frame) bool { return true }) },
 		"ToLog":       func(w *wire) { w.ToLog() },
+		"Uplinks":     func(w *wire) { w.Uplinks() },
 		"Close":       func(w *wire) {}, // at the end
 	}
 	gate := reflect.TypeFor[*Gate]()

@@ -34,6 +34,9 @@ type Options struct {
 	// InputDelay bounds how long an arriving frame waits for the guest to take it, and
 	// for nothing else; 0 is DefaultInputDelay.
 	InputDelay time.Duration
+	// Changed is told when an uplink goes, or is back. It must not block, and may be
+	// called before Open has returned.
+	Changed func(Uplink)
 	// Wires open the ports' interfaces; nil for those of this host.
 	Wires Wires
 	Log   hclog.Logger
@@ -62,11 +65,13 @@ const (
 // Gate is the wire of one machine. It starts silent: nothing leaves, what
 // arrives is dropped. All methods may be called concurrently.
 type Gate struct {
-	log   hclog.Logger
-	ports []*port
-	wires Wires
-	began time.Time
-	limit struct {
+	log     hclog.Logger
+	ports   []*port
+	wires   Wires
+	links   *links // nil where the wires are others than this host's interfaces
+	changed func(Uplink)
+	began   time.Time
+	limit   struct {
 		output, input int
 		delay         time.Duration
 	}
@@ -105,10 +110,14 @@ type Gate struct {
 
 type port struct {
 	Port
-	index      int
-	tap        Tap
-	uplink     Wire
-	egress     *egress
+	index  int
+	tap    Tap
+	uplink Wire
+	egress *egress
+	state  struct {
+		sync.Mutex
+		Uplink
+	}
 	fromTap    []byte
 	fromUplink []byte
 	learned    addressBook
@@ -159,7 +168,7 @@ type Stats struct {
 }
 
 // Open binds the ports' taps and uplinks. It starts three goroutines per port
-// and one more, which Close ends and waits for.
+// and two more, which Close ends and waits for.
 func Open(o Options) (*Gate, error) {
 	g, err := bind(o)
 	if err != nil {
@@ -173,13 +182,18 @@ func Open(o Options) (*Gate, error) {
 	}
 	g.wg.Add(1)
 	go g.keepFeeding()
+	if g.links != nil {
+		g.wg.Add(1)
+		go g.watchLinks()
+	}
 	return g, nil
 }
 
 // bind makes a gate through which nothing moves by itself.
 func bind(o Options) (*Gate, error) {
 	g := &Gate{log: o.Log, began: time.Now(), held: make(chan struct{}, 1), toLog: make(chan struct{}, 1),
-		blocked: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience}
+		blocked: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience,
+		changed: o.Changed}
 	g.limit.output, g.limit.input, g.limit.delay = o.HeldOutput, o.HeldInput, o.InputDelay
 	if g.limit.delay == 0 {
 		g.limit.delay = DefaultInputDelay
@@ -188,6 +202,10 @@ func bind(o Options) (*Gate, error) {
 	var err error
 	if g.wires = o.Wires; g.wires == nil {
 		if g.wires, err = openInterfaces(); err != nil {
+			return nil, err
+		}
+		if g.links, err = openLinks(); err != nil {
+			g.Close()
 			return nil, err
 		}
 	}
@@ -221,6 +239,7 @@ func openPort(p Port, wires Wires) (*port, error) {
 		uplink.Close()
 		return nil, err
 	}
+	opened.state.Uplink = Uplink{Port: p.Name, Name: p.Uplink, State: linkUp, Since: time.Now()}
 	for _, a := range p.Addresses {
 		opened.learned.add(a)
 	}
@@ -236,6 +255,7 @@ func (g *Gate) Close() {
 		p.tap.Close()
 		p.uplink.Close()
 	}
+	g.links.close()
 	g.wg.Wait()
 	g.in.Lock()
 	defer g.in.Unlock()

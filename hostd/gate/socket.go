@@ -113,6 +113,11 @@ func configure(fd, ifindex int) error {
 			return fmt.Errorf("set %s: %w", o.name, err)
 		}
 	}
+	return listen(fd, ifindex)
+}
+
+// listen binds a socket to an interface.
+func listen(fd, ifindex int) error {
 	// The guest's MAC is not the interface's: see every frame.
 	mreq := unix.PacketMreq{Ifindex: int32(ifindex), Type: unix.PACKET_MR_PROMISC}
 	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
@@ -120,6 +125,17 @@ func configure(fd, ifindex int) error {
 	}
 	all := binary.BigEndian.Uint16([]byte{unix.ETH_P_ALL & 0xff, unix.ETH_P_ALL >> 8})
 	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex})
+}
+
+// rebind goes on with an interface that was made anew under the old one's name.
+func (s *socket) rebind(ifindex int) (err error) {
+	if closed := s.raw.Control(func(fd uintptr) { err = listen(int(fd), ifindex) }); closed != nil {
+		return closed
+	}
+	if err != nil {
+		return fmt.Errorf("bind packet socket to interface %s, made anew: %w", s.name, err)
+	}
+	return nil
 }
 
 // Receive reads one frame, virtio header first, into b. It reports again when
@@ -130,8 +146,8 @@ func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
 	case 0:
 	case unix.EAGAIN, unix.EINTR:
 		return 0, true, nil
-	case unix.ENETDOWN: // reported once when the interface goes down
-		return 0, true, nil
+	case unix.ENETDOWN: // reported once when the interface goes down; frames may wait behind it
+		return 0, false, nil
 	case unix.EINVAL: // a frame whose offload the header cannot tell: not ours to carry
 		return 0, false, nil
 	default:
