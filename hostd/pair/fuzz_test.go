@@ -16,6 +16,8 @@ func FuzzStep(f *testing.F) {
 		{13, 0, 14, 1, 15, 1, 14, 2, 8, 0, 5, 2, 16, 0, 12, 0},
 		{13, 0, 14, 1, 15, 1, 17, 1, 5, 2, 18, 0, 5, 3},
 		{13, 0, 14, 1, 19, 0, 9, 0, 10, 0, 11, 1},
+		{13, 0, 14, 1, 15, 1, 19, 0, 24, 0, 5, 2, 16, 0, 9, 0x80, 5, 3},
+		{0, 0, 1, 1, 2, 0, 3, 1, 4, 1, 5, 1, 24, 0, 3, 2, 4, 2, 9, 0x80, 24, 0, 5, 2},
 	} {
 		f.Add(seed)
 	}
@@ -37,10 +39,10 @@ func event(which, n byte) Event {
 		holder = "b"
 	}
 	all := []Event{Started{number, flag}, Protect{"b"}, StandbyPrepared{}, EpochCaptured{number, flag}, EpochAcked{number},
-		Granted{number}, SwitchoverAsked{}, PeerTookOver{number}, LinkLost{"x"}, ArbiterSilent{"x"}, RetryDue{},
+		Granted{number}, SwitchoverAsked{}, PeerTookOver{number}, LinkLost{"x"}, ArbiterSilent{"x", flag}, RetryDue{},
 		Denied{holder, number}, MachineLost{"x"}, BecomeStandby{"b", number}, EpochStored{number}, RoleGranted{number},
 		Running{}, HandedOver{number}, TakeoverFailed{"x"}, TakeoverAsked{}, PeerMachineLost{"x"}, SeedFailed{"x"},
-		Unprotect{}, StandbyDropped{Why: "x"}}
+		Unprotect{}, StandbyDropped{Why: "x"}, Stop{}}
 	return all[int(which)%len(all)]
 }
 
@@ -49,6 +51,7 @@ type checker struct {
 	t                 *testing.T
 	machine           *Machine
 	silent, fenced    bool
+	stopping          bool // nothing may leave
 	claiming, decided bool
 	shipped           uint64 // in this pair
 	acked, released   uint64
@@ -67,6 +70,9 @@ func (c *checker) step(e Event) {
 		if c.machine.Role() == Standby {
 			c.stored = max(c.stored, e.Epoch)
 		}
+	}
+	if _, ok := e.(Stop); ok && c.machine.Role() != Fenced {
+		c.stopping = true
 	}
 	effects := slices.Clone(c.machine.Step(e))
 	if c.machine.Generation() < before {
@@ -111,9 +117,14 @@ func (c *checker) output(e Event, effect Effect) {
 	}
 	switch effect.(type) {
 	case Release, PassOutput, GoLive:
-		if c.silent {
-			t.Fatalf("%T: %T after silence", e, effect)
+		if c.silent || c.stopping {
+			t.Fatalf("%T: %T after silence, or while the machine is to stop", e, effect)
 		}
+	case StopRefused, Stopped:
+		if !c.stopping && c.machine.Role() != Fenced {
+			t.Fatalf("%T: %T without a stop", e, effect)
+		}
+		c.stopping = false
 	case Silence:
 		c.silent = true
 	}
@@ -133,7 +144,7 @@ func (c *checker) roles(e Event, effect Effect) {
 		}
 	}
 	switch effect.(type) {
-	case EndInput, Report:
+	case EndInput, Report, Refused, Stopped:
 	default:
 		if c.fenced {
 			c.t.Fatalf("%T: %T when fenced", e, effect)

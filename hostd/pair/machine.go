@@ -12,6 +12,10 @@ type Machine struct {
 	asked      bool   // the claim is at the arbiter
 	runs       bool   // the machine was started here, or taken over
 	gone       bool   // QEMU on this host has ended
+	unknown    bool   // a try of the claim may have won, or may win yet
+	stopping   bool   // an operator stops the machine; nothing leaves
+	won        Kind   // while stopping, and not acted upon
+	heir       string // who won against a stop
 	effects    []Effect
 
 	primary primary
@@ -22,7 +26,8 @@ type Machine struct {
 type primary struct {
 	from            Role // before the protection
 	captured, acked uint64
-	lost            bool // the link ended while a pair claim was unanswered
+	lost            bool // the link ended while a claim was unanswered
+	held            bool // an epoch was committed while the machine was to stop
 	ending          bool // an operator ends the protection
 	switching       bool
 	last            uint64 // the last epoch of a switch-over
@@ -36,6 +41,8 @@ type standby struct {
 	decided bool // to claim: nothing is acknowledged any more
 	planned bool // by a switch-over
 	waited  bool // for by a primary that lives and cannot go on meanwhile
+	ran     bool // QEMU runs the machine, which is to stop
+	failure string
 }
 
 // New returns the role machine of a machine on a host.
@@ -63,8 +70,13 @@ func (m *Machine) Step(e Event) []Effect {
 	case RetryDue:
 		m.retry()
 	default:
+		if why := m.refuses(e); why != "" {
+			m.do(Refused{why})
+			return m.effects
+		}
 		m.stepSide(e)
 	}
+	m.tellStop()
 	return m.effects
 }
 
@@ -73,6 +85,8 @@ func (m *Machine) stepSide(e Event) {
 	switch {
 	case ok:
 		m.become(begin)
+	case e == Event(Stop{}):
+		m.stop()
 	case m.role == Standby || m.role == TakingOver:
 		m.stepStandby(e)
 	default:
@@ -87,7 +101,7 @@ func (m *Machine) report(kind, format string, args ...any) {
 }
 
 func (m *Machine) ask(c Claim) {
-	m.claim, m.asked = &c, true
+	m.claim, m.asked, m.unknown = &c, true, false
 	m.do(c)
 }
 
@@ -99,7 +113,17 @@ func (m *Machine) granted(e Granted) {
 	}
 	kind := m.claim.Kind
 	m.claim, m.asked, m.generation = nil, false, e.Generation
-	switch kind {
+	if m.stopping && kind != ClaimStop && kind != ClaimReturn {
+		m.won = kind
+		m.claimStop()
+		return
+	}
+	m.carryOn(kind)
+}
+
+// carryOn does what a claim was made for.
+func (m *Machine) carryOn(won Kind) {
+	switch won {
 	case ClaimPair:
 		m.paired()
 	case ClaimSolo:
@@ -108,6 +132,8 @@ func (m *Machine) granted(e Granted) {
 		m.takeOver()
 	case ClaimReturn:
 		m.dropReplica("the machine was given back to host %s", m.peer)
+	case ClaimStop:
+		m.ended()
 	}
 }
 
@@ -120,24 +146,41 @@ func (m *Machine) denied(e Denied) {
 	c := *m.claim
 	own := e.Holder == m.host && c.Voice == m.host && e.Generation > c.Expect
 	switch {
+	case c.Kind == ClaimStop:
+		m.deniedStop(e)
 	case own && c.Kind != ClaimSolo && e.Generation == c.Expect+1:
 		m.granted(Granted{e.Generation})
 	case own && m.onPrimary(): // the record may name a standby: go on from it
 		m.generation = e.Generation
-		m.claimSolo()
-	case m.onPrimary() && e.Generation <= c.Expect:
-		m.silent(ArbiterSilent{fmt.Sprintf("it says generation %d, and has said %d before", e.Generation, c.Expect)})
+		m.goAlone()
+	case m.onPrimary() && e.Generation <= c.Expect, e.Generation < m.generation:
+		m.forgetful(e)
 	default:
 		m.lose(e)
 	}
+}
+
+// forgetful: an arbiter that has lost what it granted decides nothing.
+func (m *Machine) forgetful(e Denied) {
+	m.silent(ArbiterSilent{Why: fmt.Sprintf("it says generation %d, and has said %d before", e.Generation, max(m.claim.Expect, m.generation))})
+}
+
+// goAlone without the standby that the standing record may name; to the end, where
+// the machine is to stop.
+func (m *Machine) goAlone() {
+	if m.stopping {
+		m.claimStop()
+		return
+	}
+	m.claimSolo()
 }
 
 func (m *Machine) onPrimary() bool { return m.role == Seeding || m.role == Protected }
 
 // lose ends this host's part: the voice is another's.
 func (m *Machine) lose(e Denied) {
-	m.generation = max(m.generation, e.Generation)
-	if m.onPrimary() {
+	m.generation, m.heir = max(m.generation, e.Generation), e.Holder
+	if m.role != Standby && m.role != TakingOver {
 		m.fence(fmt.Sprintf("host %q has the voice (generation %d)", e.Holder, e.Generation))
 		return
 	}
@@ -151,9 +194,16 @@ func (m *Machine) silent(e ArbiterSilent) {
 	if m.claim == nil || !m.asked {
 		return
 	}
-	m.asked = false
+	m.asked, m.unknown = false, m.unknown || !e.NotMade
 	if m.abandon() {
 		return
+	}
+	if m.stopping && m.claim.Kind == ClaimStop && !m.unknown {
+		m.refuseStop(e.Why)
+		return
+	}
+	if m.stopping {
+		m.do(StopWaits{e.Why})
 	}
 	m.report("arbiter", "the arbiter does not answer (%s); asking again", e.Why)
 	if m.standby.waited && m.claim.Kind != ClaimReturn {
@@ -183,8 +233,33 @@ func (m *Machine) abandon() bool {
 
 func (m *Machine) retry() {
 	if m.claim != nil && !m.asked {
-		m.ask(*m.claim)
+		m.asked = true
+		m.do(*m.claim)
 	}
+}
+
+// refuses says why an operator's event cannot be done now; empty if it can, or is
+// nobody's wish.
+func (m *Machine) refuses(e Event) string {
+	switch e.(type) {
+	case Protect, Unprotect, SwitchoverAsked, TakeoverAsked, Stop:
+	default:
+		return ""
+	}
+	if m.stopping {
+		return "the machine is being stopped"
+	}
+	switch e := e.(type) {
+	case Protect:
+		return m.refusesProtect(e)
+	case Unprotect:
+		return m.refusesUnprotect()
+	case SwitchoverAsked:
+		return m.refusesSwitchover()
+	case TakeoverAsked:
+		return m.refusesTakeover()
+	}
+	return ""
 }
 
 // fence ends this host's part as the primary: it has lost the voice.

@@ -42,20 +42,42 @@ func (m *Machine) start(e Started) {
 	}
 }
 
-func (m *Machine) protect(e Protect) {
-	if m.role != Unprotected && m.role != Solo || !m.runs || m.gone || e.Standby == m.host {
-		return
+func (m *Machine) refusesProtect(e Protect) string {
+	switch {
+	case m.role != Unprotected && m.role != Solo:
+		return "the machine is " + string(m.role)
+	case !m.runs:
+		return "the machine does not run here"
+	case m.gone:
+		return "its QEMU has ended; stop the machine and start it again"
+	case e.Standby == m.host:
+		return "a host cannot be its own standby"
 	}
+	return ""
+}
+
+func (m *Machine) protect(e Protect) {
 	m.primary = primary{from: m.role}
 	m.role, m.peer = Seeding, e.Standby
 	m.do(ConnectStandby{e.Standby})
 }
 
+func (m *Machine) refusesSwitchover() string {
+	switch {
+	case m.role != Protected:
+		return "the machine is " + string(m.role) + ": only a protected machine can be switched over"
+	case m.gone:
+		return "its QEMU has ended"
+	case m.primary.switching:
+		return "a switch-over is under way already"
+	case m.claim != nil:
+		return "the machine leaves its standby, and waits for the arbiter's answer"
+	}
+	return ""
+}
+
 // switchOver asks for one more epoch, after which the guest stays stopped.
 func (m *Machine) switchOver() {
-	if m.role != Protected || m.primary.switching || m.claim != nil {
-		return
-	}
 	m.primary.switching = true
 	m.report("switchover", "the machine moves to host %s", m.peer)
 	m.do(LastEpoch{})
@@ -84,11 +106,17 @@ func (m *Machine) ack(e EpochAcked) {
 	}
 	p.acked = e.Epoch
 	switch {
+	case m.role == Protected && m.stopping:
+		p.held = true
 	case m.role == Protected:
 		m.commit()
 	case m.claim == nil:
-		m.ask(Claim{Kind: ClaimPair, Expect: m.generation, Voice: m.host, Standby: m.peer})
+		m.claimPair()
 	}
+}
+
+func (m *Machine) claimPair() {
+	m.ask(Claim{Kind: ClaimPair, Expect: m.generation, Voice: m.host, Standby: m.peer})
 }
 
 // commit releases what the standby holds, and hands over after the last epoch
@@ -150,7 +178,7 @@ func (m *Machine) lostStandby(why string) {
 	switch {
 	case m.role == Seeding && m.claim == nil:
 		m.abandonSeeding(why)
-	case m.role == Seeding:
+	case m.role == Seeding, m.role == Protected && m.stopping:
 		m.primary.lost = true
 	case m.role == Protected && m.gone:
 		m.fence("QEMU ended and the standby is out of reach")
@@ -201,13 +229,23 @@ func (m *Machine) giveUp(why string) {
 	m.report("machine-lost", "%s; the standby on host %s takes over", why, m.peer)
 }
 
+func (m *Machine) refusesUnprotect() string {
+	switch {
+	case !m.onPrimary():
+		return "the machine is " + string(m.role) + ": there is no protection to end"
+	case m.primary.switching:
+		return "a switch-over is under way"
+	}
+	return ""
+}
+
 func (m *Machine) unprotect() {
 	switch {
 	case m.role == Seeding && m.claim == nil:
 		m.abandonSeeding("an operator ended the protection")
 	case m.role == Seeding:
 		m.primary.ending = true
-	case m.role == Protected && m.claim == nil && !m.primary.switching:
+	case m.claim == nil:
 		m.primary.ending = true
 		m.claimSolo()
 	}
@@ -219,7 +257,7 @@ func (m *Machine) moved(e PeerTookOver) {
 	if m.role != Protected && m.role != Fenced || e.Generation <= m.generation {
 		return
 	}
-	m.generation = e.Generation
+	m.generation, m.heir = e.Generation, m.peer
 	m.claim, m.asked = nil, false
 	if m.role == Fenced {
 		m.do(EndInput{})

@@ -34,6 +34,8 @@ type host struct {
 
 	// The gate.
 	passing, silent bool
+	shut, asked     bool     // by a stop, which the role machine knows
+	kept            []Effect // that the shut door has refused
 	open            []int
 	cut             []epoch
 
@@ -50,7 +52,7 @@ type host struct {
 	released uint64
 }
 
-func (h *host) speaks() bool { return h.qemu && h.running && h.passing && !h.silent }
+func (h *host) speaks() bool { return h.qemu && h.running && h.passing && !h.silent && !h.shut }
 
 func (h *host) reset() {
 	*h = host{w: h.w, name: h.name, daemon: h.daemon}
@@ -92,7 +94,20 @@ func (h *host) actions() []action {
 // operate asks for something, whether it fits or not.
 func (h *host) operate() {
 	asks := []Event{Protect{h.w.other(h).name}, Unprotect{}, SwitchoverAsked{}, TakeoverAsked{}}
-	h.post(asks[h.w.rng.IntN(len(asks))])
+	if n := h.w.rng.IntN(len(asks) + 1); n < len(asks) {
+		h.post(asks[n])
+		return
+	}
+	h.stop()
+}
+
+// stop shuts the door and then asks the role machine, as the daemon does.
+func (h *host) stop() {
+	if !h.shut {
+		h.w.tracef("%s: nothing leaves: the machine is to stop", h.name)
+		h.shut = true
+		h.post(Stop{})
+	}
 }
 
 // next takes one event, sometimes twice.
@@ -107,6 +122,7 @@ func (h *host) next() {
 
 func (h *host) step(e Event) {
 	w, m := h.w, h.machine
+	h.asked = h.asked || e == Event(Stop{})
 	effects := slices.Clone(m.Step(e))
 	w.tracef("%s: %T%+v -> %s %v", h.name, e, e, m.Role(), describe(effects))
 	w.reached[string(m.Role())]++
@@ -157,7 +173,7 @@ func (h *host) work() {
 	h.history = append(h.history, h.w.next)
 	switch {
 	case h.silent:
-	case h.passing:
+	case h.passing && !h.shut:
 		h.w.emit(h, []int{h.w.next}, false)
 	default:
 		h.open = append(h.open, h.w.next)
@@ -244,10 +260,14 @@ func (h *host) goLive() {
 
 func (h *host) carryOut(effect Effect) {
 	w := h.w
-	if h.silent {
-		switch effect.(type) {
-		case Release, PassOutput, GoLive:
-			w.failf("%T after silence on host %s", effect, h.name)
+	switch effect.(type) {
+	case Release, PassOutput, GoLive:
+		if h.silent || h.asked {
+			w.failf("%T after silence on host %s, or while it stops the machine", effect, h.name)
+		}
+		if h.shut {
+			h.kept = append(h.kept, effect)
+			return
 		}
 	}
 	switch e := effect.(type) {
@@ -262,6 +282,18 @@ func (h *host) carryOut(effect Effect) {
 	case Claim:
 		h.claimed = h.claimed || e.Kind == ClaimTakeover || e.Kind == ClaimHandover
 		w.arbiter.ask(h, e)
+	case StopRefused:
+		w.reached["stop refused"]++
+		h.shut, h.asked = false, false
+		kept := h.kept
+		h.kept = nil
+		for _, k := range kept {
+			h.carryOut(k)
+		}
+	case Stopped:
+		w.reached["stopped"]++
+		h.kill()
+		h.retire()
 	case ScheduleRetry:
 		h.retries++
 	case PassOutput:

@@ -186,9 +186,9 @@ func (a *arbiter) actions() []action {
 	for i, r := range a.pending {
 		all = append(all, action{a.speed, func() { a.land(i) }})
 		if a.w.faults && !r.answered {
-			all = append(all, action{2 * a.w.rate, func() { a.answer(r, ArbiterSilent{"hangs"}) }}) // and may land later
-			all = append(all, action{a.w.rate, func() { a.remove(i); a.answer(r, ArbiterSilent{"lost"}) }})
-			all = append(all, action{a.w.rate, func() { a.decide(i); a.answer(r, ArbiterSilent{"answer lost"}) }})
+			all = append(all, action{2 * a.w.rate, func() { a.answer(r, ArbiterSilent{Why: "hangs"}) }}) // and may land later
+			all = append(all, action{a.w.rate, func() { a.remove(i); a.answer(r, ArbiterSilent{"lost", a.w.rng.IntN(2) == 0}) }})
+			all = append(all, action{a.w.rate, func() { a.decide(i); a.answer(r, ArbiterSilent{Why: "answer lost"}) }})
 		}
 	}
 	return all
@@ -200,7 +200,7 @@ func (a *arbiter) land(i int) {
 	r := a.pending[i]
 	answer := a.decide(i)
 	if a.lose > 0 {
-		a.lose, answer = a.lose-1, ArbiterSilent{"answer lost"}
+		a.lose, answer = a.lose-1, ArbiterSilent{Why: "answer lost"}
 	}
 	if !r.answered {
 		a.answer(r, answer)

@@ -45,7 +45,7 @@ func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
 		return
 	}
-	for _, what := range []string{"protected", "solo", "taking-over", "fenced", "handed over", "given back", "claim unseen", "arbiter silent", "committed"} {
+	for _, what := range []string{"protected", "solo", "taking-over", "fenced", "handed over", "given back", "claim unseen", "arbiter silent", "committed", "stopped", "stop refused"} {
 		if reached[what] == 0 {
 			t.Errorf("no run reached %q: the simulation is too tame", what)
 		}

@@ -64,12 +64,19 @@ func (m *Machine) store(e EpochStored) {
 	m.do(Ack{e.Epoch})
 }
 
-func (m *Machine) takeoverAsked() {
+func (m *Machine) refusesTakeover() string {
 	switch {
-	case m.role != Standby || m.standby.decided:
+	case m.role != Standby && m.role != TakingOver:
+		return "the machine is " + string(m.role) + ": only a standby can take over"
 	case m.standby.stored == 0:
-		m.report("error", "no whole epoch is held here yet; there is nothing to take over")
-	default:
+		return "no whole epoch is held here yet; there is nothing to take over"
+	}
+	return ""
+}
+
+// takeoverAsked changes nothing where a takeover is under way already.
+func (m *Machine) takeoverAsked() {
+	if m.role == Standby && !m.standby.decided {
 		m.standby.waited = true
 		m.decide(ClaimTakeover, "an operator asked")
 	}
@@ -128,7 +135,11 @@ func (m *Machine) takeOver() {
 
 // live: the machine runs here, unless it has been given up meanwhile.
 func (m *Machine) live() {
-	if m.role != TakingOver || m.claim != nil || m.gone {
+	if m.role != TakingOver || m.gone {
+		return
+	}
+	if m.claim != nil {
+		m.standby.ran = m.stopping
 		return
 	}
 	m.role, m.runs, m.standby, m.peer = Solo, true, standby{}, ""
@@ -141,6 +152,7 @@ func (m *Machine) live() {
 func (m *Machine) failed(why string) {
 	switch {
 	case m.claim != nil:
+		m.standby.failure = why
 		m.abandon() // or the answer comes first
 	case m.role == TakingOver && m.standby.planned:
 		m.report("error", "the takeover failed: %s; host %s gets the machine back", why, m.peer)

@@ -100,7 +100,7 @@ func kinds() map[string]Event {
 	all := []Event{Started{}, Protect{}, Unprotect{}, SwitchoverAsked{}, StandbyPrepared{}, SeedFailed{}, EpochCaptured{},
 		EpochAcked{}, PeerTookOver{}, BecomeStandby{}, RoleGranted{}, EpochStored{}, PeerMachineLost{}, HandedOver{},
 		TakeoverAsked{}, Running{}, TakeoverFailed{}, StandbyDropped{}, LinkLost{}, MachineLost{}, Granted{}, Denied{},
-		ArbiterSilent{}, RetryDue{}}
+		ArbiterSilent{}, RetryDue{}, Stop{}}
 	byName := make(map[string]Event, len(all))
 	for _, e := range all {
 		byName[reflect.TypeOf(e).Name()] = e

@@ -20,13 +20,14 @@ const (
 type Kind string
 
 // The claims. Return gives the voice back to a primary whose planned
-// switch-over failed.
+// switch-over failed; Stop gives it to nobody.
 const (
 	ClaimPair     Kind = "pair"
 	ClaimSolo     Kind = "solo"
 	ClaimTakeover Kind = "takeover"
 	ClaimHandover Kind = "handover"
 	ClaimReturn   Kind = "return"
+	ClaimStop     Kind = "stopped"
 )
 
 // Event is something that has happened.
@@ -86,6 +87,9 @@ type (
 
 // Events of both sides.
 type (
+	// Stop comes from an operator: this host's part ends, and a machine that runs
+	// here ends with it.
+	Stop struct{}
 	LinkLost struct{ Why string }
 	// MachineLost: QEMU on this host has ended, or ends for certain.
 	MachineLost struct{ Why string }
@@ -95,8 +99,12 @@ type (
 		Holder     string
 		Generation uint64
 	}
-	ArbiterSilent struct{ Why string }
-	RetryDue      struct{}
+	// NotMade says that the claim was certainly not made, and will not be.
+	ArbiterSilent struct {
+		Why     string
+		NotMade bool
+	}
+	RetryDue struct{}
 )
 
 func (Started) event()         {}
@@ -117,6 +125,7 @@ func (TakeoverAsked) event()   {}
 func (Running) event()         {}
 func (TakeoverFailed) event()  {}
 func (StandbyDropped) event()  {}
+func (Stop) event()            {}
 func (LinkLost) event()        {}
 func (MachineLost) event()     {}
 func (Granted) event()         {}
@@ -164,6 +173,15 @@ type (
 	DropReplica struct{}
 	// ScheduleRetry asks for a RetryDue in a while.
 	ScheduleRetry struct{}
+	// Refused answers an operator's event that changes nothing: it comes alone.
+	Refused struct{ Why string }
+	// StopWaits, StopRefused and Stopped tell what becomes of a Stop. It waits
+	// where the arbiter does not answer. Refused means that nothing was granted: the
+	// machine goes on, and its output may leave again. Stopped names the host that
+	// has the voice instead, if there is one.
+	StopWaits   struct{ Why string }
+	StopRefused struct{ Why string }
+	Stopped     struct{ Heir string }
 	// Report tells the operator.
 	Report struct{ Kind, Message string }
 )
@@ -189,4 +207,8 @@ func (TakeOver) effect()          {}
 func (GoLive) effect()            {}
 func (DropReplica) effect()       {}
 func (ScheduleRetry) effect()     {}
+func (Refused) effect()           {}
+func (StopWaits) effect()         {}
+func (StopRefused) effect()       {}
+func (Stopped) effect()           {}
 func (Report) effect()            {}
