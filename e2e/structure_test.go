@@ -19,6 +19,7 @@ var rules = []struct {
 	{"qmp", nil},
 	{"guestagent", []string{"proto/agent"}},
 	{"hostd/pair", nil},
+	{"hostd/voice", []string{"hostd/arbiter"}},
 	{"hostd/policy", nil},
 	{"hostd/arbiter", nil},
 	{"hostd/pki", nil},

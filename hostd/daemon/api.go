@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -77,15 +76,24 @@ func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) 
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	release, err := a.d.reserve(s.Name)
+	release, err := a.d.reserveFor(ctx, s.Name)
 	if err != nil {
 		return nil, status.Error(codes.Aborted, err.Error())
 	}
 	defer release()
-	if old := a.d.find(s.Name); old != nil {
+	old := a.d.find(s.Name)
+	if old != nil && old.earlier == nil {
 		return nil, status.Errorf(codes.AlreadyExists, "machine %s exists on host %s; stop it first", s.Name, a.d.config.Host)
 	}
-	g, err := a.d.startGuest(ctx, s)
+	var g *guest
+	if old != nil {
+		if g, err = a.d.startLeft(old); err != nil {
+			return nil, status.Error(codes.FailedPrecondition, err.Error())
+		}
+	}
+	if g == nil {
+		g, err = a.d.startGuest(ctx, s)
+	}
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
@@ -96,96 +104,105 @@ func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) 
 // another host speaks for must not get a second one, and a standby of its past
 // must not take it over.
 func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error) {
-	generation, err := d.claimVoice(ctx, s.Name)
+	grant, err := d.claimVoice(ctx, s.Name)
 	if err != nil {
 		return nil, err
 	}
 	g := d.newGuest(s)
+	g.board.setRole(string(pair.Unprotected), grant.Generation)
 	if err := g.bringUp(ctx, false); err != nil {
-		return nil, errors.Join(err, d.releaseVoice(ctx, s.Name, generation))
+		return nil, errors.Join(err, d.releaseVoice(ctx, s.Name, grant.Generation))
 	}
 	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
 		g.board.setQEMU(version.String())
 	}
-	g.live(pair.Started{Generation: generation})
+	g.live(grant, false)
 	g.publish(&control.Event{Kind: "started", Message: fmt.Sprintf("QEMU runs with process id %d", g.qemu.Pid())})
 	return g, nil
 }
 
 func (a *api) StopMachine(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.guest(r.Name)
-	if err != nil {
+	if _, err := a.guest(r.Name); err != nil {
 		return nil, err
 	}
-	release, err := a.d.reserve(r.Name)
+	release, err := a.d.reserveFor(ctx, r.Name)
 	if err != nil {
 		return nil, status.Error(codes.Aborted, err.Error())
 	}
-	err = a.d.stopGuest(ctx, g)
-	if errors.Is(err, arbiter.ErrOutcomeUnknown) {
-		a.d.keepStopping(g, release)
-		return nil, status.Error(codes.Unavailable, err.Error()+
-			"; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells")
-	}
-	release()
-	if err != nil {
-		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	g, err := a.guest(r.Name)
+	if err != nil { // it may have been adopted, or removed, meanwhile
+		release()
+		return nil, err
 	}
 	m := g.status()
+	if err := a.stop(ctx, g, release); err != nil {
+		return nil, err
+	}
 	m.QemuPid = 0
 	return m, nil
 }
 
-// stopGuest ends a machine for good. A protected one gives up its protection
-// first, so that its standby does not take it for dead.
-func (d *Daemon) stopGuest(ctx context.Context, g *guest) error {
-	role, _ := g.board.role()
-	if role == string(pair.Protected) || role == string(pair.Seeding) {
-		if err := d.unprotect(ctx, g); err != nil {
-			return fmt.Errorf("%w; the machine was not stopped", err)
-		}
+func (a *api) stop(ctx context.Context, g *guest, release func()) error {
+	if g.earlier == nil {
+		return a.d.stopGuest(ctx, g, release)
 	}
-	// Another host may start the machine as soon as the arbiter has granted this,
-	// whenever the answer comes: nothing leaves from here on.
-	role, _ = g.board.role()
-	passes := role == string(pair.Unprotected) || role == string(pair.Solo)
-	if passes {
-		g.hold()
+	defer release()
+	if err := a.d.stopLeft(ctx, g); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
 	}
-	err := d.giveUpVoice(ctx, g)
-	if err != nil && passes && !errors.Is(err, arbiter.ErrOutcomeUnknown) {
-		g.passAgain()
-	}
-	if err != nil {
-		return err
-	}
-	d.endStopped(g)
 	return nil
 }
 
-func (d *Daemon) endStopped(g *guest) {
-	g.remove()
-	d.forget(g.name)
-	g.publish(&control.Event{Kind: "stopped", Message: "QEMU was ended"})
+// stopGuest ends a machine for good, and releases its name. It answers before that
+// where the arbiter does not: the machine is silent then, and ends later.
+func (d *Daemon) stopGuest(ctx context.Context, g *guest, release func()) error {
+	s := g.stop()
+	select {
+	case outcome := <-s.done:
+		defer release()
+		if err := d.finishStop(g, outcome); err != nil {
+			return status.Error(codes.FailedPrecondition, err.Error())
+		}
+		return nil
+	case why := <-s.waits:
+		d.keepStopping(g, s, release)
+		return status.Errorf(codes.Unavailable, "stop machine %s: %s; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells", g.name, why)
+	case <-g.ctx.Done(): // with its replica, or with the daemon
+		defer release()
+		return d.finishEnded(g)
+	case <-ctx.Done():
+		d.keepStopping(g, s, release)
+		return status.Errorf(codes.Canceled, "stop machine %s: %v; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells", g.name, context.Cause(ctx))
+	}
 }
 
-// keepStopping asks the arbiter until it answers, and ends the machine then.
-func (d *Daemon) keepStopping(g *guest, release func()) {
-	d.tasks.Go(func() {
+// keepStopping waits for what becomes of a stop whose caller has gone.
+func (d *Daemon) keepStopping(g *guest, s *stop, release func()) {
+	going := d.tasks.Go(func() {
 		defer release()
-		for d.ctx.Err() == nil {
-			err := d.giveUpVoice(d.ctx, g)
-			if err == nil {
-				d.endStopped(g)
-				return
-			}
-			d.log.Warn("machine that is to stop waits, silent", "machine", g.name, "error", err)
-			select {
-			case <-time.After(recoverRetry):
-			case <-d.ctx.Done():
-			}
+		var err error
+		select {
+		case outcome := <-s.done:
+			err = d.finishStop(g, outcome)
+		case <-g.ctx.Done():
+			err = d.finishEnded(g)
+		}
+		if err != nil {
+			g.log.Warn("machine not stopped as asked", "error", err)
 		}
 	})
+	if !going {
+		release()
+	}
+}
+
+// finishEnded is finishStop for a guest that has ended by itself. One that ends
+// with the daemon is left to the next.
+func (d *Daemon) finishEnded(g *guest) error {
+	if d.ctx.Err() != nil {
+		return status.Errorf(codes.Unavailable, "the daemon ends; machine %s is silent, and the next daemon takes care of it", g.name)
+	}
+	return d.finishStop(g, pair.Stopped{})
 }
 
 func (a *api) ListMachines(context.Context, *control.ListMachinesRequest) (*control.ListMachinesReply, error) {
@@ -214,6 +231,15 @@ func (a *api) guest(name string) (*guest, error) {
 		known = []string{"none"}
 	}
 	return nil, status.Errorf(codes.NotFound, "machine %q is not on host %s; machines here: %s", name, a.d.config.Host, strings.Join(known, ", "))
+}
+
+// running is a machine that this daemon looks after.
+func (a *api) running(name string) (*guest, error) {
+	g, err := a.guest(name)
+	if err == nil && g.earlier != nil {
+		return nil, status.Errorf(codes.FailedPrecondition, "machine %s was left by an earlier daemon and waits to be adopted; \"hostd status %s\" tells why", name, name)
+	}
+	return g, err
 }
 
 func (d *Daemon) list() []*guest {

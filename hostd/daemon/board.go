@@ -17,6 +17,8 @@ type board struct {
 	standby                         string // the host that is to protect the machine
 	generationNo                    uint64
 	failure                         string // why the last protection ended
+	failures                        uint64 // how many there have been
+	lastReport                      string // its kind
 	claim                           string // what the arbiter has not answered
 	claimed                         time.Time
 
@@ -58,8 +60,39 @@ func (b *board) setFailure(why string) {
 	defer b.mu.Unlock()
 	b.failure = why
 	if why != "" {
+		b.failures++
 		b.wake()
 	}
+}
+
+// failuresNow counts failures, so that whoever waits can tell a new one.
+func (b *board) failuresNow() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures
+}
+
+// failedSince is the last failure, if it is later than so many; empty otherwise.
+func (b *board) failedSince(failures uint64) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures == failures {
+		return ""
+	}
+	return b.failure
+}
+
+// reported notes the kind of the last report; report tells it.
+func (b *board) reported(kind string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lastReport = kind
+}
+
+func (b *board) report() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lastReport
 }
 
 func (b *board) role() (name string, changed <-chan struct{}) {

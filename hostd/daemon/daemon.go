@@ -73,7 +73,7 @@ type Daemon struct {
 	events     *hub
 	ctx        context.Context
 	end        context.CancelFunc
-	tasks      sync.WaitGroup
+	tasks      tasks
 	started    time.Time
 	places     places
 
@@ -151,7 +151,6 @@ func (d *Daemon) Run(ctx context.Context, replicas net.Listener, commands func(c
 	d.leaveGuests(d.atRest)
 	d.tasks.Wait()
 	d.leaveGuests(func(*guest) bool { return true }) // and those that were being made
-	d.tasks.Wait()
 	return err
 }
 
@@ -176,11 +175,9 @@ func (d *Daemon) acceptPeers(l net.Listener) {
 		if err != nil {
 			return // closed
 		}
-		d.tasks.Add(1)
-		go func() {
-			defer d.tasks.Done()
-			d.servePeer(conn)
-		}()
+		if !d.tasks.Go(func() { d.servePeer(conn) }) {
+			conn.Close()
+		}
 	}
 }
 
@@ -255,7 +252,7 @@ func (d *Daemon) forget(name string) {
 
 // retire removes a guest whose part here is over, without anybody waiting. It
 // is known until nothing of it is left: what comes in its place uses the same
-// files and taps, and has to wait.
+// files and taps, and has to wait. A daemon that ends leaves it to the next.
 func (d *Daemon) retire(g *guest) {
 	d.tasks.Go(func() {
 		g.remove()

@@ -154,10 +154,14 @@ func newHost(t *testing.T, c config.Config) *host {
 }
 
 // serve begins a daemon.
-func (h *host) serve() {
+func (h *host) serve() { h.serveWith(fault.None) }
+
+func (h *host) serveWith(faults fault.Hook) {
 	ctx, end := context.WithCancel(context.Background())
 	h.end = end
-	go func() { h.served <- daemon.Serve(ctx, options(h.config, h.asked)) }()
+	o := options(h.config, h.asked)
+	o.Faults = faults
+	go func() { h.served <- daemon.Serve(ctx, o) }()
 }
 
 func (h *host) awaitServing() {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
@@ -37,13 +36,12 @@ func (g *guest) carryOut(effect pair.Effect) {
 		g.protection.begin()
 	case pair.Claim:
 		g.task(func() { g.claim(e) })
-	case pair.PassOutput:
-		g.endCheckpoints()
-		g.pass()
+	case pair.PassOutput, pair.Release, pair.GoLive:
+		g.speaks(effect)
+	case pair.StopWaits, pair.StopRefused, pair.Stopped:
+		g.toldOfStop(effect)
 	case pair.Ship:
 		g.toProtection(func(p *protection) { p.ship <- e.Epoch })
-	case pair.Release:
-		g.release(e.Epoch)
 	case pair.Silence:
 		g.gate.Silence()
 	case pair.ForwardInput:
@@ -71,6 +69,7 @@ func (g *guest) carryOut(effect pair.Effect) {
 		if e.Kind == "error" {
 			g.board.setFailure(e.Message)
 		}
+		g.board.reported(e.Kind)
 		g.publish(&control.Event{Kind: e.Kind, Message: e.Message})
 	default:
 		g.carryOutStandby(effect)
@@ -86,35 +85,11 @@ func (g *guest) carryOutStandby(effect pair.Effect) {
 		s := g.standby
 		s.ran = make(chan struct{})
 		g.task(func() { g.takeOver(s) })
-	case pair.GoLive:
-		g.goLive()
 	case pair.DropReplica:
 		g.dropReplica()
 	default:
 		g.log.Error("effect not known", "effect", fmt.Sprintf("%T", effect))
 	}
-}
-
-// pass lets output leave, but not that of a machine which is giving up its voice.
-func (g *guest) pass() {
-	g.passing.Lock()
-	defer g.passing.Unlock()
-	if !g.stopping.Load() {
-		g.gate.Pass()
-	}
-}
-
-// hold keeps all output while the voice is given up; passAgain undoes it.
-func (g *guest) hold() {
-	g.passing.Lock()
-	defer g.passing.Unlock()
-	g.stopping.Store(true)
-	g.gate.Hold()
-}
-
-func (g *guest) passAgain() {
-	g.stopping.Store(false)
-	g.pass()
 }
 
 func (g *guest) toProtection(f func(*protection)) {
@@ -211,48 +186,6 @@ func (g *guest) retry() {
 		g.post(pair.RetryDue{})
 	case <-g.ctx.Done():
 	}
-}
-
-// claim asks the arbiter, once, and answers with what it said.
-func (g *guest) claim(c pair.Claim) {
-	ctx, cancel := context.WithTimeout(g.ctx, claimLimit)
-	defer cancel()
-	g.board.claims(string(c.Kind))
-	won, err := g.d.testAndSet(ctx, g.name, c)
-	var lost *arbiter.LostError
-	if err == nil || errors.As(err, &lost) {
-		g.board.answered()
-	}
-	switch {
-	case err == nil:
-		g.log.Info("arbiter granted", "claim", c.Kind, "generation", won.Generation)
-		g.post(pair.Granted{Generation: won.Generation})
-	case errors.As(err, &lost):
-		g.log.Warn("arbiter denied", "claim", c.Kind, "voice", lost.Winner.Voice, "generation", lost.Winner.Generation)
-		g.post(pair.Denied{Holder: lost.Winner.Voice, Generation: lost.Winner.Generation})
-	default:
-		g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
-		g.post(pair.ArbiterSilent{Why: err.Error()})
-	}
-}
-
-// testAndSet makes one claim. Whoever claims to take over must be the standby
-// that the expected record names: a standby that was never named guesses the
-// generation, and may guess one that means something else. Records do not
-// change, so reading before the test-and-set is enough.
-func (d *Daemon) testAndSet(ctx context.Context, name string, c pair.Claim) (arbiter.Record, error) {
-	if c.Kind == pair.ClaimTakeover || c.Kind == pair.ClaimHandover {
-		stands, err := d.arbiter.Current(ctx, name)
-		if err != nil {
-			return stands, err
-		}
-		own := stands.Generation == c.Expect+1 && stands.Voice == c.Voice // an earlier try that won unseen
-		if !own && (stands.Generation != c.Expect || stands.Standby != c.Voice) {
-			return stands, &arbiter.LostError{Expect: c.Expect, Winner: stands}
-		}
-	}
-	return d.arbiter.TestAndSet(ctx, c.Expect, arbiter.Record{Machine: name, Generation: c.Expect + 1,
-		Voice: c.Voice, Standby: c.Standby, Kind: string(c.Kind)})
 }
 
 func (g *guest) publish(e *control.Event) {

@@ -2,17 +2,20 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -28,12 +31,14 @@ type guest struct {
 	log  hclog.Logger
 
 	events chan pair.Event
+	asks   chan question
 	ctx    context.Context // ends with the guest
 	end    context.CancelFunc
-	tasks  sync.WaitGroup
+	tasks  tasks
 
 	qemu  QEMU
 	gate  *gate.Gate
+	door  *voice.Door // what lets output leave goes through it: voice.go
 	agent *quiesce.Session
 
 	// Owned by the run loop.
@@ -42,8 +47,9 @@ type guest struct {
 	standby    *standby         // the standby's side
 	left       *capture.Capture // a capture that ended with QEMU still in COLO
 	leaving    atomic.Bool      // that QEMU did not obey yet
-	passing    sync.Mutex       // orders hold and pass
-	stopping   atomic.Bool      // the voice is being given up: nothing may leave
+	earlier    *earlier         // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
+	kept       []pair.Effect    // that a stop's door has refused
+	stopping   atomic.Pointer[stop]
 
 	saving sync.Mutex // one writes the saved state at a time
 
@@ -56,7 +62,8 @@ type guest struct {
 
 func (d *Daemon) newGuest(s spec.Machine) *guest {
 	g := &guest{d: d, name: s.Name, spec: s, log: d.log.With("machine", s.Name),
-		events: make(chan pair.Event, eventQueue), over: make(chan struct{}), role: pair.New(d.config.Host, s.Name)}
+		events: make(chan pair.Event, eventQueue), asks: make(chan question), over: make(chan struct{}),
+		door: voice.NewDoor(d.config.Host), role: pair.New(d.config.Host, s.Name)}
 	g.ctx, g.end = context.WithCancel(d.ctx)
 	g.board.init(string(g.role.Role()))
 	return g
@@ -94,18 +101,19 @@ func (g *guest) attach() (err error) {
 
 // live gives a machine that runs here its voice, which the arbiter has granted,
 // and begins its run loop.
-func (g *guest) live(first pair.Started) {
-	g.gate.Pass()
+func (g *guest) live(grant arbiter.Record, solo bool) {
+	g.door.Stands(grant)
+	g.speaks(pair.PassOutput{})
 	g.gate.OpenInput()
 	if g.agent != nil {
-		g.agent.Resume(0, false, first.Generation)
+		g.agent.Resume(0, false, grant.Generation)
 	}
 	role := pair.Unprotected
-	if first.Solo {
+	if solo {
 		role = pair.Solo
 	}
-	g.board.setRole(string(role), first.Generation)
-	g.start(first)
+	g.board.setRole(string(role), grant.Generation)
+	g.start(pair.Started{Generation: grant.Generation, Solo: solo})
 	g.d.add(g)
 }
 
@@ -129,13 +137,8 @@ func (g *guest) gateOptions() gate.Options {
 	return o
 }
 
-func (g *guest) task(f func()) {
-	g.tasks.Add(1)
-	go func() {
-		defer g.tasks.Done()
-		f()
-	}()
-}
+// task runs f beside the run loop, unless the guest has ended.
+func (g *guest) task(f func()) { g.tasks.Go(f) }
 
 // watchQEMU tells of QEMU's end as soon as it is certain, and of its reason when
 // that is known: to take its memory apart costs the kernel time that grows with it.
@@ -172,17 +175,50 @@ func (g *guest) run() {
 	for {
 		select {
 		case e := <-g.events:
-			g.step(e)
+			_ = g.step(e)
+		case q := <-g.asks:
+			q.answer <- g.step(q.event)
 		case <-g.ctx.Done():
 			return
 		}
 	}
 }
 
-func (g *guest) step(e pair.Event) {
-	before := g.role.Role()
+// question is an operator's event, which the role machine may refuse.
+type question struct {
+	event  pair.Event
+	answer chan error
+}
+
+// ask has the role machine take an operator's event, and returns why it is refused.
+func (g *guest) ask(ctx context.Context, e pair.Event) error {
+	q := question{e, make(chan error, 1)}
+	select {
+	case g.asks <- q:
+	case <-g.ctx.Done():
+		return errEnded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-q.answer:
+		return err
+	case <-g.ctx.Done():
+		return errEnded
+	}
+}
+
+var errEnded = errors.New("the machine has ended here")
+
+// step takes an event, and returns why it is refused if it is an operator's.
+func (g *guest) step(e pair.Event) (refused error) {
+	before, generation := g.role.Role(), g.role.Generation()
 	effects := g.role.Step(e)
 	for _, effect := range effects {
+		if r, ok := effect.(pair.Refused); ok {
+			refused = errors.New(r.Why)
+			continue
+		}
 		g.carryOut(effect)
 	}
 	if now := g.role.Role(); now != before {
@@ -190,6 +226,10 @@ func (g *guest) step(e pair.Event) {
 		g.noteRole(now)
 	}
 	g.board.setRole(string(g.role.Role()), g.role.Generation())
+	if g.role.Generation() != generation {
+		g.task(g.saveChange) // a later daemon must not take an arbiter's word that is older
+	}
+	return refused
 }
 
 // noteRole keeps in mind who is to protect the machine.
@@ -238,7 +278,13 @@ func (g *guest) removeOnce() {
 }
 
 // leave ends the daemon's part and lets QEMU be: the machine is silent.
-func (g *guest) leave() { g.finish(g.leaveOnce) }
+func (g *guest) leave() {
+	if g.earlier != nil {
+		g.end()
+		return
+	}
+	g.finish(g.leaveOnce)
+}
 
 func (g *guest) leaveOnce() {
 	g.gate.Close()

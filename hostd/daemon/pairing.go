@@ -15,38 +15,52 @@ import (
 
 // Protect seeds a standby and waits, if asked to, until the pair is protected.
 func (a *api) Protect(ctx context.Context, r *control.ProtectRequest) (*control.Machine, error) {
-	g, err := a.guest(r.Name)
+	g, err := a.running(r.Name)
 	if err != nil {
 		return nil, err
 	}
+	failures := g.board.failuresNow()
 	if !g.protectedBy(r.Standby) {
 		if err := a.d.protectable(g, r.Standby); err != nil {
 			return nil, status.Error(codes.FailedPrecondition, err.Error())
 		}
 		g.board.setFailure("")
-		g.post(pair.Protect{Standby: r.Standby})
+		if err := a.ask(ctx, g, "protect", pair.Protect{Standby: r.Standby}); err != nil {
+			return nil, err
+		}
 	}
 	if !r.Wait {
 		return g.status(), nil
 	}
-	began := false
-	return a.await(ctx, g, "protect", func(role string) (bool, error) {
-		began = began || role == string(pair.Seeding)
-		// The reason is known a moment before the role that follows from it.
-		if why := g.board.lastFailure(); why != "" && role != string(pair.Seeding) {
-			return false, errors.New(why)
-		}
-		if g.ended() && role != string(pair.Seeding) {
-			return false, g.qemu.Reason()
-		}
-		if role == string(pair.Fenced) {
-			return false, errors.New("another host has the voice")
-		}
-		if began && (role == string(pair.Unprotected) || role == string(pair.Solo)) {
-			return false, errors.New("the protection ended before it was complete; \"hostd events\" tells why")
-		}
-		return role == string(pair.Protected), nil
-	})
+	return a.await(ctx, g, "protect", func(role string) (bool, error) { return g.protectedSince(role, failures) })
+}
+
+// protectedSince tells what becomes of a protection that has begun.
+func (g *guest) protectedSince(role string, failures uint64) (bool, error) {
+	// The reason is known a moment before the role that follows from it.
+	if why := g.board.failedSince(failures); why != "" && role != string(pair.Seeding) {
+		return false, errors.New(why)
+	}
+	switch role {
+	case string(pair.Protected):
+		return true, nil
+	case string(pair.Seeding):
+		return false, nil
+	case string(pair.Fenced):
+		return false, errors.New("another host has the voice, or the machine was stopped")
+	}
+	if g.ended() {
+		return false, g.qemu.Reason()
+	}
+	return false, errors.New("the protection ended before it was complete; \"hostd events\" tells why")
+}
+
+// ask has the role machine take an operator's event, and says why it is refused.
+func (a *api) ask(ctx context.Context, g *guest, what string, e pair.Event) error {
+	if err := g.ask(ctx, e); err != nil {
+		return status.Errorf(codes.FailedPrecondition, "%s machine %s: %v", what, g.name, err)
+	}
+	return nil
 }
 
 // protectedBy reports that the machine has that standby, or will in a moment.
@@ -64,7 +78,7 @@ func (d *Daemon) protectable(g *guest, standby string) error {
 	if standby == d.config.Host {
 		return fmt.Errorf("host %s cannot be its own standby", standby)
 	}
-	if g.stopping.Load() {
+	if g.stopping.Load() != nil {
 		return fmt.Errorf("machine %s is being stopped", g.name)
 	}
 	if g.ended() {
@@ -79,7 +93,7 @@ func (d *Daemon) protectable(g *guest, standby string) error {
 
 // Unprotect ends a protection; the machine runs on here alone.
 func (a *api) Unprotect(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.guest(r.Name)
+	g, err := a.running(r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -90,19 +104,16 @@ func (a *api) Unprotect(ctx context.Context, r *control.MachineRequest) (*contro
 }
 
 func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
-	switch role, _ := g.board.role(); role {
-	case string(pair.Protected), string(pair.Seeding):
-	case string(pair.Solo):
-		if g.board.wanted() != "" { // it waits for a standby
-			g.want("")
-			return nil
-		}
-		fallthrough
-	default:
-		return fmt.Errorf("machine %s is %s: there is no protection to end", g.name, role)
+	wanted := g.board.wanted()
+	if role, _ := g.board.role(); role == string(pair.Solo) && wanted != "" { // it waits for a standby
+		g.want("")
+		return nil
 	}
 	g.want("")
-	g.post(pair.Unprotect{})
+	if err := g.ask(ctx, pair.Unprotect{}); err != nil {
+		g.want(wanted)
+		return fmt.Errorf("unprotect machine %s: %w", g.name, err)
+	}
 	return g.await(ctx, func(role string) (bool, error) {
 		switch role {
 		case string(pair.Unprotected), string(pair.Solo):
@@ -116,51 +127,66 @@ func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
 
 // Switchover moves a protected machine to its standby, losing nothing.
 func (a *api) Switchover(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.guest(r.Name)
+	g, err := a.running(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	if role, _ := g.board.role(); role != string(pair.Protected) {
-		return nil, status.Errorf(codes.FailedPrecondition, "machine %s is %s: only a protected machine, on the host where it runs, can be switched over", g.name, role)
-	}
 	g.board.setFailure("")
-	g.post(pair.SwitchoverAsked{})
-	return a.await(ctx, g, "switch over", func(role string) (bool, error) {
-		if why := g.board.lastFailure(); why != "" {
-			return false, errors.New(why)
+	failures := g.board.failuresNow()
+	if err := a.ask(ctx, g, "switch over", pair.SwitchoverAsked{}); err != nil {
+		return nil, err
+	}
+	return a.await(ctx, g, "switch over", func(role string) (bool, error) { return g.movedSince(role, failures) })
+}
+
+// movedSince tells what becomes of a switch-over that has begun.
+func (g *guest) movedSince(role string, failures uint64) (bool, error) {
+	if why := g.board.failedSince(failures); why != "" {
+		return false, errors.New(why)
+	}
+	switch role {
+	case string(pair.Protected):
+		return false, nil
+	case string(pair.Fenced):
+		if g.board.report() == "machine-lost" {
+			return false, errors.New("QEMU ended before the standby had the machine; it takes over what it holds")
 		}
-		return role == string(pair.Fenced), nil
-	})
+		return true, nil
+	}
+	return false, errors.New("the switch-over failed; the machine runs on here")
 }
 
 // Takeover makes a standby run the machine although its primary may live: the
 // arbiter decides.
 func (a *api) Takeover(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.guest(r.Name)
+	g, err := a.running(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	if role, _ := g.board.role(); role != string(pair.Standby) {
-		return nil, status.Errorf(codes.FailedPrecondition, "machine %s is %s on host %s: only a standby can take over", g.name, role, a.d.config.Host)
-	}
 	g.board.setFailure("")
-	g.post(pair.TakeoverAsked{})
+	failures := g.board.failuresNow()
+	if err := a.ask(ctx, g, "take over", pair.TakeoverAsked{}); err != nil {
+		return nil, err
+	}
 	return a.await(ctx, g, "take over", func(role string) (bool, error) {
 		switch role {
-		case string(pair.Solo):
-			return true, nil
 		case string(pair.Standby), string(pair.TakingOver):
-			if why := g.board.lastFailure(); why != "" {
+			if why := g.board.failedSince(failures); why != "" {
 				return false, errors.New(why)
 			}
 			return false, nil
+		case string(pair.Fenced):
+			return false, errors.New("the arbiter gave the voice to another host, or QEMU failed, or the machine was stopped: it is fenced here")
 		}
-		return false, fmt.Errorf("the arbiter gave the voice to another host, or QEMU failed: the machine is %s", role)
+		return true, nil // solo, or protected again by now
 	})
 }
 
 // status gathers what an operator wants to know of a machine.
 func (g *guest) status() *control.Machine {
+	if g.earlier != nil {
+		return g.statusLeft()
+	}
 	s := g.gate.Stats()
 	m := &control.Machine{Name: g.name, QemuPid: int64(g.qemu.Pid()), Accel: g.d.accel, Agent: g.agentState(),
 		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output,
@@ -174,6 +200,19 @@ func (g *guest) status() *control.Machine {
 	m.Warnings = g.warnings(m)
 	if g.ended() {
 		m.QemuPid = 0
+	}
+	return m
+}
+
+// statusLeft is of a machine of an earlier daemon that waits.
+func (g *guest) statusLeft() *control.Machine {
+	m := &control.Machine{Name: g.name, QemuPid: int64(g.earlier.foundPid()), Accel: g.d.accel, Agent: "none",
+		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output, Console: g.spec.Console,
+		Output: &control.Output{}, Input: &control.Input{}, InputLog: g.spec.Protection.InputLog}
+	g.board.fill(m)
+	m.Warnings = []string{"an earlier daemon left this machine; it is silent, and waits to be adopted"}
+	if why := g.board.lastFailure(); why != "" {
+		m.Warnings = []string{"an earlier daemon left this machine; it is silent, and waits to be adopted: " + why}
 	}
 	return m
 }

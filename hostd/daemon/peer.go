@@ -47,11 +47,7 @@ func (d *Daemon) servePeer(conn net.Conn) {
 	defer cancel()
 	stop := context.AfterFunc(d.ctx, func() { l.Close(context.Canceled) })
 	defer stop()
-	d.tasks.Add(1)
-	go func() {
-		defer d.tasks.Done()
-		l.Watch(ctx)
-	}()
+	d.tasks.Go(func() { l.Watch(ctx) })
 	if err := d.prepareStandby(l, name); err != nil {
 		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
 		sendReject(l, rejectMachine, err)

@@ -4,84 +4,207 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
-	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 const (
 	recoverLimit = 30 * time.Second
 	recoverRetry = time.Second
+	// adoptTries is how often a QEMU may fail to be adopted before an operator has
+	// to look at it.
+	adoptTries = 10
+	// An operator's call waits so often and so long for a try to end.
+	reserveTries = 100
+	reserveRetry = 20 * time.Millisecond
 )
+
+// roleLeft is shown of a machine of an earlier daemon that waits, silent.
+const roleLeft = "left"
+
+// errForgot says that nothing may be concluded from what the arbiter says.
+var errForgot = errors.New("the arbiter has lost what it granted")
+
+// earlier is a machine of an earlier daemon, from when this one finds it until it is
+// adopted or ended. Whoever tries either has reserved its name.
+type earlier struct {
+	saved saved
+	spec  spec.Machine
+
+	decided bool // by an operator: what the arbiter says stands
+
+	mu     sync.Mutex
+	pid    int                // of its QEMU, 0 if not known
+	cancel context.CancelFunc // of the try under way
+}
+
+// trying notes how a try can be ended.
+func (l *earlier) trying(cancel context.CancelFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel = cancel
+}
+
+// interrupt ends the try under way: an operator's call has better to do.
+func (l *earlier) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cancel != nil {
+		l.cancel()
+	}
+}
+
+func (l *earlier) found(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pid = pid
+}
+
+func (l *earlier) foundPid() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pid
+}
 
 // recover takes care of the machines that an earlier daemon left. They are
 // silent until the arbiter has said whose voice it is.
 func (d *Daemon) recover() {
 	for name, s := range d.savedMachines() {
-		release, err := d.reserve(name)
+		m, err := s.machine(name)
 		if err != nil {
-			continue // nobody else can be at it before the daemon serves
+			d.log.Error("machine of an earlier daemon is left alone", "machine", name, "error", err)
+			continue
 		}
-		d.tasks.Add(1)
-		go func() {
-			defer d.tasks.Done()
-			defer release()
-			d.recoverMachine(name, s)
-		}()
+		g := d.newGuest(m)
+		g.earlier = &earlier{saved: s, spec: m}
+		g.board.setRole(roleLeft, s.Generation)
+		g.board.want(s.Standby)
+		d.add(g)
+		d.tasks.Go(func() { d.keepRecovering(g) })
 	}
 }
 
-func (d *Daemon) recoverMachine(name string, s saved) {
-	log := d.log.With("machine", name)
-	m, err := s.machine(name)
-	if err != nil {
-		log.Error("machine of an earlier daemon is left alone", "error", err)
-		return
-	}
-	for d.ctx.Err() == nil {
-		done, err := d.tryRecover(m, s)
+// keepRecovering tries until the machine is adopted or ended. It gives up where
+// that does not depend on the arbiter and fails again and again.
+func (d *Daemon) keepRecovering(g *guest) {
+	for failed := 0; failed < adoptTries; {
+		done, err := d.recoverOnce(g)
 		if done {
 			return
 		}
-		log.Warn("machine of an earlier daemon waits, silent", "error", err)
+		g.waits(err)
+		if !errors.As(err, new(arbiterError)) && !errors.Is(err, errForgot) {
+			failed++
+		}
 		select {
 		case <-time.After(recoverRetry):
-		case <-d.ctx.Done():
+		case <-g.ctx.Done():
+			return
 		}
 	}
+	g.log.Error("machine of an earlier daemon is left as it is, silent; vm stop ends it, vm start tries to adopt it again", "tries", adoptTries)
 }
 
-// tryRecover adopts the machine if this host has its voice, and ends it if not.
-func (d *Daemon) tryRecover(m spec.Machine, s saved) (done bool, err error) {
-	ctx, cancel := context.WithTimeout(d.ctx, recoverLimit)
-	defer cancel()
-	stands, err := d.arbiter.Current(ctx, m.Name)
+// recoverOnce tries once, unless a call is at the machine just now.
+func (d *Daemon) recoverOnce(g *guest) (done bool, err error) {
+	release, err := d.reserve(g.name)
 	if err != nil {
-		return false, fmt.Errorf("ask the arbiter: %w", err)
+		return d.find(g.name) != g, err
 	}
-	qemu, err := d.hypervisor.Find(d.machineOptions(m, false, d.log.With("machine", m.Name)), s.Taps)
+	defer release()
+	if g.ctx.Err() != nil || d.find(g.name) != g {
+		return true, nil
+	}
+	return d.tryRecover(g)
+}
+
+// waits tells why a machine of an earlier daemon has not been adopted: once as an
+// event, and in its status.
+func (g *guest) waits(err error) {
+	g.log.Warn("machine of an earlier daemon waits, silent", "error", err)
+	if g.board.lastFailure() == err.Error() {
+		return
+	}
+	g.board.setFailure(err.Error())
+	kind := "error"
+	if errors.As(err, new(arbiterError)) || errors.Is(err, errForgot) {
+		kind = "arbiter"
+	}
+	g.publish(&control.Event{Kind: kind, Message: "a machine of an earlier daemon waits, silent: " + err.Error()})
+}
+
+// arbiterError says that the arbiter was to answer, and has not.
+type arbiterError struct{ error }
+
+func (e arbiterError) Unwrap() error { return e.error }
+
+// tryRecover adopts the machine if this host has its voice, and ends it if another
+// one has it.
+func (d *Daemon) tryRecover(g *guest) (done bool, err error) {
+	l := g.earlier
+	ctx, cancel := context.WithTimeout(g.ctx, recoverLimit)
+	defer cancel()
+	l.trying(cancel)
+	defer l.trying(nil)
+	qemu, err := d.hypervisor.Find(d.machineOptions(l.spec, false, g.log), l.saved.Taps)
 	gone := errors.Is(err, machine.ErrNotRunning)
 	if err != nil && !gone {
 		return false, err
 	}
-	if gone || stands.Voice != d.config.Host {
+	l.found(qemu.Pid())
+	stands, err := d.standing(ctx, g)
+	if err == nil && !gone && mine(stands, d.config.Host, l) {
+		if err = d.adopt(ctx, g, qemu, stands); err == nil {
+			return true, nil
+		}
+	} else if err == nil && l.decided && !gone {
+		err = fmt.Errorf("%s has the voice (generation %d); machine %s stays here, silent", voiceOf(stands), stands.Generation, g.name)
+	} else if err == nil {
 		qemu.Remove()
-		d.forgetSaved(m.Name)
-		d.reportLeft(m.Name, stands, gone)
+		d.endLeft(g)
+		d.reportLeft(g.name, stands, gone)
 		return true, nil
 	}
-	if stands, err = d.takeVoice(ctx, stands); err == nil {
-		done, err = d.adopt(ctx, m, s, qemu, stands.Generation)
+	qemu.Release() // QEMU serves one monitor at a time, and the next try needs it
+	return false, err
+}
+
+// standing is the record by which to decide. One that is older than what this host
+// knows, or none at all, says only that the arbiter is not the one that granted it:
+// an operator decides then.
+func (d *Daemon) standing(ctx context.Context, g *guest) (arbiter.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
+	defer cancel()
+	stands, err := d.arbiter.Current(ctx, g.name)
+	if err != nil {
+		return stands, arbiterError{fmt.Errorf("ask the arbiter who speaks for machine %s: %w", g.name, err)}
 	}
-	if !done {
-		qemu.Release() // QEMU serves one monitor at a time, and the next try needs it
+	stands.Machine = g.name
+	if known := g.earlier.saved.Generation; voice.Forgot(stands, known) && !g.earlier.decided {
+		return stands, fmt.Errorf("%w: it says generation %d, and granted %d before; see to it that the arbiter is the right one and has its data. "+
+			"If that is lost for good, and no other host runs machine %s: \"hostd vm start\" here lets it go on, \"hostd vm stop %s\" ends it",
+			errForgot, stands.Generation, max(known, 1), g.name, g.name)
 	}
-	return done, err
+	return stands, nil
+}
+
+// mine reports whether this host may claim to go on with the machine.
+func mine(stands arbiter.Record, host string, l *earlier) bool {
+	return stands.Voice == host || l.decided && stands.Voice == ""
+}
+
+// endLeft forgets a machine of an earlier daemon of which nothing is left.
+func (d *Daemon) endLeft(g *guest) {
+	g.end()
+	d.forgetSaved(g.name)
+	d.forget(g.name)
 }
 
 func (d *Daemon) reportLeft(name string, stands arbiter.Record, gone bool) {
@@ -100,38 +223,93 @@ func voiceOf(r arbiter.Record) string {
 	return "host " + r.Voice
 }
 
-// takeVoice makes sure that no standby may take the machine over. It claims
-// also where the record names none: a claim of the daemon that is gone may be on
-// its way still, and must find its generation taken.
-func (d *Daemon) takeVoice(ctx context.Context, stands arbiter.Record) (arbiter.Record, error) {
-	kind := kindStarted
-	if stands.Standby != "" {
-		kind = string(pair.ClaimSolo)
-	}
-	return d.arbiter.TestAndSet(ctx, stands.Generation, arbiter.Record{Machine: stands.Machine,
-		Generation: stands.Generation + 1, Voice: d.config.Host, Kind: kind})
-}
-
-// adopt takes a running QEMU over from an earlier daemon.
-func (d *Daemon) adopt(ctx context.Context, m spec.Machine, s saved, qemu QEMU, generation uint64) (done bool, err error) {
+// adopt takes a running QEMU over from an earlier daemon. The voice is claimed once
+// everything that is needed to go on has been reached.
+func (d *Daemon) adopt(ctx context.Context, old *guest, qemu QEMU, stands arbiter.Record) error {
 	if err := qemu.Connect(ctx); err != nil {
-		return false, err
+		return err
 	}
-	g := d.newGuest(m)
+	version, err := qemu.Monitor().QueryVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the QEMU of machine %s for its version: %w", old.name, err)
+	}
+	g := d.newGuest(old.spec)
 	g.qemu = qemu
-	g.board.want(s.Standby)
+	g.board.want(old.earlier.saved.Standby)
+	g.board.setQEMU(version.String())
 	if err := g.attach(); err != nil {
 		g.end()
-		return false, err
+		return err
 	}
+	grant, err := voice.Alone(ctx, d.arbiter, stands, d.config.Host)
+	if err != nil {
+		g.leave()
+		return arbiterError{fmt.Errorf("claim the voice of machine %s: %w", old.name, err)}
+	}
+	old.earlier.saved.Generation = grant.Generation
 	if err := capture.Free(ctx, qemu.Monitor()); err != nil {
 		g.leave()
-		return false, err
+		return err
 	}
-	if version, err := qemu.Monitor().QueryVersion(ctx); err == nil {
-		g.board.setQEMU(version.String())
-	}
-	g.live(pair.Started{Generation: generation, Solo: s.Standby != ""})
+	g.live(grant, old.earlier.saved.Standby != "")
+	g.want(old.earlier.saved.Standby)
+	g.task(g.saveChange)
+	old.end()
 	g.publish(&control.Event{Kind: "adopted", Message: fmt.Sprintf("QEMU (process %d) of an earlier daemon goes on", qemu.Pid())})
-	return true, nil
+	return nil
+}
+
+// reserveFor an operator's call. A machine of an earlier daemon that is just being
+// adopted is let go of.
+func (d *Daemon) reserveFor(ctx context.Context, name string) (release func(), err error) {
+	for range reserveTries {
+		if release, err = d.reserve(name); err == nil {
+			return release, nil
+		}
+		g := d.find(name)
+		if g == nil || g.earlier == nil {
+			return nil, err
+		}
+		g.earlier.interrupt()
+		select {
+		case <-time.After(reserveRetry):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// startLeft is an operator's decision that a machine of an earlier daemon goes on
+// here, whatever the arbiter has forgotten. It returns nil without an error if QEMU has
+// ended, so that nothing is left. The caller has reserved the machine's name.
+func (d *Daemon) startLeft(g *guest) (*guest, error) {
+	g.earlier.decided = true
+	_, err := d.tryRecover(g)
+	g.earlier.decided = false
+	if err != nil {
+		return nil, fmt.Errorf("adopt machine %s of an earlier daemon: %w", g.name, err)
+	}
+	return d.find(g.name), nil
+}
+
+// stopLeft ends a machine of an earlier daemon. It is silent, so that nothing needs
+// to be held first; the voice is given up before its memory is gone. The caller has
+// reserved its name.
+func (d *Daemon) stopLeft(ctx context.Context, g *guest) error {
+	stands, err := d.arbiter.Current(ctx, g.name)
+	if err == nil && stands.Voice == d.config.Host {
+		err = d.releaseVoice(ctx, g.name, stands.Generation)
+	}
+	if err != nil {
+		return fmt.Errorf("stop machine %s of an earlier daemon: %w; it stays, silent", g.name, err)
+	}
+	qemu, err := d.hypervisor.Find(d.machineOptions(g.earlier.spec, false, g.log), g.earlier.saved.Taps)
+	if err != nil && !errors.Is(err, machine.ErrNotRunning) {
+		return fmt.Errorf("stop machine %s of an earlier daemon: %w; nobody speaks for it any more", g.name, err)
+	}
+	qemu.Remove()
+	d.endLeft(g)
+	g.publish(&control.Event{Kind: "stopped", Message: "QEMU of an earlier daemon was ended"})
+	return nil
 }

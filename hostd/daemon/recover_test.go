@@ -1,22 +1,31 @@
 package daemon_test
 
 import (
+	"net"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // restart ends the daemon in good order and begins another, after something has
 // happened in between.
-func (h *host) restart(between func()) {
+func (h *host) restart(between func()) { h.t.Helper(); h.restartWith(fault.None, between) }
+
+func (h *host) restartWith(faults fault.Hook, between func()) {
 	h.t.Helper()
 	h.end()
 	if err := <-h.served; err != nil {
 		h.t.Fatal(err)
 	}
 	between()
-	h.serve()
+	h.serveWith(faults)
 	h.awaitServing()
 }
 
@@ -36,7 +45,7 @@ func TestANewDaemonAdopts(t *testing.T) {
 	a.mustStart("m", "")
 	left, stands := a.machine("m").QemuPid, a.record("m")
 	a.restart(func() {})
-	a.await("the machine", func() bool { return a.machine("m") != nil })
+	a.await("the machine", func() bool { return a.machine("m").Role != "left" })
 	m := a.machine("m")
 	if m.Role != "unprotected" || m.QemuPid != left || m.Generation != stands.Generation+1 {
 		t.Errorf("%v; its QEMU was %d, its generation %d", m, left, stands.Generation)
@@ -63,7 +72,113 @@ func TestANewDaemonEndsWhatIsAnothers(t *testing.T) {
 		}
 	})
 	a.await("its QEMU to end", func() bool { return syscall.Kill(left, 0) == syscall.ESRCH })
-	if m := a.machine("m"); m != nil {
-		t.Errorf("a has %v", m)
+	a.gone("m")
+}
+
+func runs(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// anotherArbiter has no record of the machine but the one that is given.
+func anotherArbiter(t *testing.T, first arbiter.Record) *arbiter.Directory {
+	t.Helper()
+	d, err := arbiter.OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	if first.Machine != "" {
+		if _, err := d.TestAndSet(t.Context(), 0, first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// TestAnArbiterThatHasForgotten ends no machine: it waits, silent, and says why,
+// until the arbiter is the right one again or an operator decides.
+func TestAnArbiterThatHasForgotten(t *testing.T) {
+	for name, first := range map[string]arbiter.Record{
+		"all of it":       {},
+		"this generation": {Machine: "m", Generation: 1, Voice: "b", Kind: "started"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _ := pairOfHosts(t)
+			a.mustStart("m", "")
+			if first.Machine != "" { // generation 3 by now
+				if _, err := a.client.StopMachine(a.ctx(), &control.MachineRequest{Name: "m"}); err != nil {
+					t.Fatal(err)
+				}
+				a.mustStart("m", "")
+			}
+			pid := int(a.machine("m").QemuPid)
+			a.restart(func() { a.asked = anotherArbiter(t, first) })
+			a.await("the reason", func() bool {
+				m := a.machine("m")
+				return m.Role == "left" && len(m.Warnings) == 1 && strings.Contains(m.Warnings[0], "has lost what it granted")
+			})
+			mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "waits to be adopted")
+			if !runs(pid) {
+				t.Error("the machine's QEMU has ended")
+			}
+			a.restart(func() { a.asked = a.store })
+			a.await("the machine to be adopted", func() bool { return a.machine("m").Role == "unprotected" })
+			if m := a.machine("m"); int(m.QemuPid) != pid {
+				t.Errorf("%v; its QEMU was %d", m, pid)
+			}
+		})
+	}
+}
+
+// TestAnOperatorDecides what becomes of a machine whose arbiter has forgotten it.
+func TestAnOperatorDecides(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	a.mustStart("m", "")
+	a.mustStart("n", "")
+	m, n := int(a.machine("m").QemuPid), int(a.machine("n").QemuPid)
+	empty := anotherArbiter(t, arbiter.Record{})
+	a.restart(func() { a.asked = empty })
+	got, err := a.start("m", "")
+	if err != nil || int(got.QemuPid) != m || got.Role != "unprotected" {
+		t.Errorf("vm start: %v, %v; its QEMU was %d", got, err, m)
+	}
+	if r, err := empty.Current(a.ctx(), "m"); err != nil || r.Voice != "a" {
+		t.Errorf("the arbiter says %+v, %v", r, err)
+	}
+	if _, err := a.client.StopMachine(a.ctx(), &control.MachineRequest{Name: "n"}); err != nil {
+		t.Error(err)
+	}
+	if a.machine("n") != nil || runs(n) {
+		t.Error("a machine that was stopped is still there")
+	}
+}
+
+// TestAMachineThatCannotBeAdopted is claimed by nobody, is listed, and can be
+// stopped.
+func TestAMachineThatCannotBeAdopted(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	a.mustStart("m", "")
+	pid, before := int(a.machine("m").QemuPid), a.record("m")
+	var busy net.Conn
+	a.restart(func() {
+		var err error
+		if busy, err = net.Dial("unix", filepath.Join(a.config.RunDir, "m.qmp")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := busy.Read(make([]byte, 1)); err != nil { // QEMU serves one monitor at a time
+			t.Fatal(err)
+		}
+	})
+	defer busy.Close()
+	a.await("its QEMU to be found", func() bool { return int(a.machine("m").QemuPid) == pid })
+	if r := a.record("m"); r.Generation != before.Generation {
+		t.Errorf("the voice of a machine that was not adopted was claimed: %+v", r)
+	}
+	if _, err := a.client.StopMachine(a.ctx(), &control.MachineRequest{Name: "m"}); err != nil {
+		t.Error(err)
+	}
+	if a.machine("m") != nil || runs(pid) {
+		t.Error("a machine that was stopped is still there")
+	}
+	if r := a.record("m"); r.Voice != "" {
+		t.Errorf("the arbiter says %+v", r)
 	}
 }

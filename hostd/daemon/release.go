@@ -17,15 +17,20 @@ import (
 // has taken over since and sent the output itself: the arbiter is asked first.
 // The output is committed either way, so this only keeps one voice from
 // repeating another.
-func (g *guest) release(epoch uint64) {
+// It reports false where the door is closed.
+func (g *guest) release(epoch uint64) (spoken bool) {
 	p := g.protection
 	if p == nil {
-		return
+		return true
 	}
 	g.d.faults(fault.Committing, epoch)
-	if g.gate.Release(epoch, p.sentAt().Add(g.d.detectionLimit())) {
+	all, spoken := g.releaseUntil(epoch, p.sentAt().Add(g.d.detectionLimit()))
+	if !spoken {
+		return false
+	}
+	if all {
 		p.released(epoch)
-		return
+		return true
 	}
 	g.log.Warn("acknowledgement is old; asking the arbiter before output leaves", "epoch", epoch)
 	generation := g.role.Generation()
@@ -34,6 +39,7 @@ func (g *guest) release(epoch uint64) {
 		defer p.wg.Done()
 		p.releaseLate(epoch, generation)
 	}()
+	return true
 }
 
 func (d *Daemon) detectionLimit() time.Duration { return time.Duration(d.config.Detection.Limit) }
@@ -61,9 +67,11 @@ func (p *protection) releaseLate(epoch, generation uint64) {
 		case !own:
 			p.post(pair.LinkLost{Why: "the arbiter names another generation"})
 			return
-		case p.g.gate.Release(epoch, asked.Add(p.g.d.detectionLimit())):
-			p.released(epoch)
-			return
+		default:
+			if all, _ := p.g.releaseUntil(epoch, asked.Add(p.g.d.detectionLimit())); all {
+				p.released(epoch)
+				return
+			}
 		}
 		if !p.rest(retryInterval) {
 			return

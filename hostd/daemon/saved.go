@@ -13,11 +13,14 @@ import (
 )
 
 // saved is what a daemon must know of a machine that an earlier one left. It
-// says nothing of roles: those the arbiter knows.
+// says nothing of roles: those the arbiter knows, unless it has forgotten them.
 type saved struct {
 	Spec string `json:"spec"`
 	// Standby is the host that is to protect the machine; none if empty.
 	Standby string `json:"standby,omitempty"`
+	// Generation is the last one that this host knew to stand. An arbiter that
+	// says an earlier one is not believed.
+	Generation uint64 `json:"generation,omitempty"`
 	// Taps were made for the machine.
 	Taps []string `json:"taps,omitempty"`
 }
@@ -37,7 +40,7 @@ func (g *guest) save() error {
 	text, err := g.spec.Marshal()
 	if err == nil {
 		var b []byte
-		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Taps: g.qemu.Taps()})
+		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Generation: g.board.generation(), Taps: g.qemu.Taps()})
 		if err == nil {
 			err = replaceFile(g.d.savedPath(g.name), b)
 		}

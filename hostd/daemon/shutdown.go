@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -34,14 +33,11 @@ func (d *Daemon) withdraw() {
 // moveAway lets the standby run the machine. If it does not, the machine stays,
 // silent, for the next daemon.
 func (g *guest) moveAway(ctx context.Context) {
-	g.board.setFailure("")
-	g.post(pair.SwitchoverAsked{})
-	err := g.await(ctx, func(role string) (bool, error) {
-		if why := g.board.lastFailure(); why != "" {
-			return false, errors.New(why)
-		}
-		return role == string(pair.Fenced) || role == string(pair.Solo), nil
-	})
+	failures := g.board.failuresNow()
+	err := g.ask(ctx, pair.SwitchoverAsked{})
+	if err == nil {
+		err = g.await(ctx, func(role string) (bool, error) { return g.movedSince(role, failures) })
+	}
 	if err != nil {
 		g.log.Warn("machine not moved to its standby", "error", err)
 	}

@@ -69,7 +69,9 @@ func (d *Daemon) attendSupervisor() error {
 	d.supervisor.set(c)
 	defer d.supervisor.set(nil)
 	for _, g := range d.list() {
-		g.beWatched()
+		if g.earlier == nil { // else it watches what the last daemon told it to
+			g.beWatched()
+		}
 	}
 	for {
 		select {

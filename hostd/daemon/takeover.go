@@ -81,27 +81,25 @@ func (g *guest) feed(ctx context.Context, s *standby) error {
 // goLive gives the machine its voice here: its addresses are announced,
 // committed output that the old primary may not have sent is sent, and the
 // agent re-initialises its ports. Arriving frames wait until the old primary,
-// if it lives, has passed on what arrived there before.
-func (g *guest) goLive() {
+// if it lives, has passed on what arrived there before. It reports false, and does
+// nothing, where the door is closed.
+func (g *guest) goLive() (spoken bool) {
 	s := g.standby
+	if !g.beginToSpeak(s) {
+		return false
+	}
 	g.want(g.board.peer())
 	g.board.setPeer("")
 	g.board.committedTo(s.replica.Applied())
-	if err := g.gate.Announce(); err != nil {
-		g.log.Error("addresses not announced", "error", err)
-	}
-	if err := g.resend(s); err != nil {
-		g.log.Error("committed output not sent again", "error", err)
-	}
 	if g.agent != nil {
 		g.agent.Resume(s.replica.Applied(), true, g.role.Generation())
 	}
-	g.gate.Pass()
 	g.tell(replica.Header{Type: replica.TypeTookOver, Generation: g.role.Generation()}, replica.TookOver{Host: g.d.config.Host}.Append(nil))
 	g.publish(&control.Event{Kind: "running", Epoch: s.replica.Applied(), Message: "the machine runs here from the last committed epoch"})
 	g.standby = nil
 	g.task(func() { g.finishTakeover(s) })
 	g.task(g.repeatAnnouncement)
+	return true
 }
 
 // lateInput is how long the old primary may pass on what reached its wire after
@@ -169,15 +167,6 @@ func passedOn(h replica.Header, payload []byte) (replica.Output, uint64, error) 
 	return replica.Output{}, 0, nil
 }
 
-func (g *guest) resend(s *standby) error {
-	if s.released >= s.replica.Applied() {
-		return nil
-	}
-	return s.replica.LastOutput(func(port int, frame []byte) {
-		g.gate.Resend(gate.Frame{Port: port, Data: frame})
-	})
-}
-
 // repeatAnnouncement covers switches that missed the first.
 func (g *guest) repeatAnnouncement() {
 	const times, interval = 3, 300 * time.Millisecond
@@ -186,12 +175,7 @@ func (g *guest) repeatAnnouncement() {
 	for range times {
 		select {
 		case <-tick.C:
-			if g.stopping.Load() {
-				return
-			}
-			if err := g.gate.Announce(); err != nil {
-				return
-			}
+			g.announce()
 		case <-g.ctx.Done():
 			return
 		}

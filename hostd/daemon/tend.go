@@ -59,7 +59,7 @@ func (g *guest) protectAgain(spares bool) {
 			g.log.Debug("standby out of reach", "peer", peer, "error", err)
 			continue
 		}
-		if alone, _ := g.alone(); !alone || g.stopping.Load() {
+		if alone, _ := g.alone(); !alone {
 			return
 		}
 		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; the machine is protected again"})

@@ -4,59 +4,189 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
-// Kinds of records that are not claims of a pair.
-const (
-	kindStarted = "started"
-	kindStopped = "stopped"
-)
+// Only this file lets output leave, and only through the guest's door. What a door
+// that a stop has closed refuses is kept, for the case that the stop is refused.
+
+// speaks carries out an effect that lets output leave.
+func (g *guest) speaks(effect pair.Effect) {
+	spoken := false
+	switch e := effect.(type) {
+	case pair.PassOutput:
+		g.endCheckpoints()
+		spoken = g.door.Speak(g.gate.Pass)
+	case pair.Release:
+		spoken = g.release(e.Epoch)
+	case pair.GoLive:
+		spoken = g.goLive()
+	}
+	if !spoken {
+		g.log.Warn("output does not leave: the machine is to stop, or another host has the voice", "effect", fmt.Sprintf("%T", effect))
+		g.kept = append(g.kept, effect)
+	}
+}
+
+// releaseUntil lets a committed epoch's output leave until the deadline. Where the
+// door is closed nothing does, and spoken is false.
+func (g *guest) releaseUntil(epoch uint64, until time.Time) (all, spoken bool) {
+	spoken = g.door.Speak(func() { all = g.gate.Release(epoch, until) })
+	return all, spoken
+}
+
+// announce tells the network where the machine is.
+func (g *guest) announce() {
+	g.door.Speak(func() {
+		if err := g.gate.Announce(); err != nil {
+			g.log.Error("addresses not announced", "error", err)
+		}
+	})
+}
+
+// beginToSpeak is what a takeover lets leave: its addresses, committed output that
+// the old primary may not have sent, then everything.
+func (g *guest) beginToSpeak(s *standby) bool {
+	return g.door.Speak(func() {
+		if err := g.gate.Announce(); err != nil {
+			g.log.Error("addresses not announced", "error", err)
+		}
+		if err := g.resend(s); err != nil {
+			g.log.Error("committed output not sent again", "error", err)
+		}
+		g.gate.Pass()
+	})
+}
+
+func (g *guest) resend(s *standby) error {
+	if s.released >= s.replica.Applied() {
+		return nil
+	}
+	return s.replica.LastOutput(func(port int, frame []byte) {
+		g.gate.Resend(gate.Frame{Port: port, Data: frame})
+	})
+}
+
+// claim asks the arbiter, once, and answers with what it said. The door hears of it
+// before the role machine does.
+func (g *guest) claim(c pair.Claim) {
+	ctx, cancel := context.WithTimeout(g.ctx, claimLimit)
+	defer cancel()
+	g.board.claims(string(c.Kind))
+	stands, err := claimOf(g.d.config.Host, g.name, c).Make(ctx, g.d.arbiter)
+	var lost *arbiter.LostError
+	if errors.As(err, &lost) {
+		stands = lost.Winner
+	}
+	if err == nil || lost != nil {
+		g.board.answered()
+		g.door.Stands(stands)
+	}
+	switch {
+	case err == nil:
+		g.log.Info("arbiter granted", "claim", c.Kind, "generation", stands.Generation)
+		g.post(pair.Granted{Generation: stands.Generation})
+	case lost != nil:
+		g.log.Warn("arbiter denied", "claim", c.Kind, "voice", stands.Voice, "generation", stands.Generation)
+		g.post(pair.Denied{Holder: stands.Voice, Generation: stands.Generation})
+	default:
+		g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
+		g.post(pair.ArbiterSilent{Why: err.Error(), NotMade: !errors.Is(err, arbiter.ErrOutcomeUnknown)})
+	}
+}
+
+// claimOf a role machine on this host.
+func claimOf(host, machine string, c pair.Claim) voice.Claim {
+	v := voice.Claim{Machine: machine, Kind: string(c.Kind), Host: host, Expect: c.Expect, Other: c.Standby}
+	if c.Kind == pair.ClaimReturn {
+		v.Other = c.Voice
+	}
+	return v
+}
+
+// stop is an operator's wish to end a machine here, and what becomes of it.
+type stop struct {
+	waits chan string      // why the arbiter has not answered, once
+	done  chan pair.Effect // pair.StopRefused or pair.Stopped, once
+}
+
+// stop shuts the door first of all, whatever the role: from here on only a proven
+// refusal lets anything leave. It is called by one at a time, who has reserved the
+// machine's name.
+func (g *guest) stop() *stop {
+	s := &stop{waits: make(chan string, 1), done: make(chan pair.Effect, 1)}
+	g.door.Stop()
+	g.gate.Hold()
+	g.stopping.Store(s)
+	g.post(pair.Stop{})
+	return s
+}
+
+// toldOfStop passes on what becomes of it.
+func (g *guest) toldOfStop(effect pair.Effect) {
+	s := g.stopping.Load()
+	switch e := effect.(type) {
+	case pair.StopWaits:
+		select {
+		case s.waits <- e.Why:
+		default:
+		}
+		return
+	case pair.StopRefused:
+		g.stopping.Store(nil)
+		g.door.Resume()
+		kept := g.kept
+		g.kept = nil
+		for _, k := range kept {
+			g.speaks(k)
+		}
+	}
+	s.done <- effect
+}
 
 // claimVoice makes this host the one that speaks for a machine which it is
 // about to start.
-func (d *Daemon) claimVoice(ctx context.Context, machine string) (generation uint64, err error) {
+func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
 	defer cancel()
-	stands, err := d.arbiter.Current(ctx, machine)
-	if err == nil {
-		if stands.Voice != "" && stands.Voice != d.config.Host {
-			return 0, fmt.Errorf("host %s speaks for machine %s (generation %d); stop it there first", stands.Voice, machine, stands.Generation)
-		}
-		stands, err = d.arbiter.TestAndSet(ctx, stands.Generation, arbiter.Record{Machine: machine,
-			Generation: stands.Generation + 1, Voice: d.config.Host, Kind: kindStarted})
-	}
+	r, err := voice.Start(ctx, d.arbiter, machine, d.config.Host)
 	if err != nil {
-		return 0, fmt.Errorf("claim the voice of machine %s: %w; nothing was started", machine, err)
+		return r, fmt.Errorf("claim the voice of machine %s: %w; nothing was started", machine, err)
 	}
-	return stands.Generation, nil
+	return r, nil
 }
 
-// releaseVoice records that nobody speaks for the machine any more, so that any
-// host may start it. Where another host has the voice already, it is not ours
-// to release.
+// releaseVoice records that nobody speaks for a machine of which nothing runs here,
+// so that any host may start it. Where another host has the voice already, it is not
+// ours to release.
 func (d *Daemon) releaseVoice(ctx context.Context, machine string, generation uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
 	defer cancel()
-	_, err := d.arbiter.TestAndSet(ctx, generation, arbiter.Record{Machine: machine, Generation: generation + 1, Kind: kindStopped})
+	_, err := voice.Claim{Machine: machine, Kind: voice.Stopped, Host: d.config.Host, Expect: generation}.Make(ctx, d.arbiter)
 	var lost *arbiter.LostError
-	if errors.As(err, &lost) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("release the voice of machine %s: %w", machine, err)
+	if err != nil && !errors.As(err, &lost) {
+		return fmt.Errorf("release the voice of machine %s: %w; this host keeps it: \"hostd vm stop %s\" here tries again", machine, err, machine)
 	}
 	return nil
 }
 
-// giveUpVoice releases the voice of a machine that is being stopped, if this
-// host has it.
-func (d *Daemon) giveUpVoice(ctx context.Context, g *guest) error {
-	role, generation := g.board.roleNow()
-	if role == string(pair.Standby) || role == string(pair.Fenced) {
-		return nil
+// finishStop ends what is left here of a machine that nobody speaks for any more, or
+// another host.
+func (d *Daemon) finishStop(g *guest, outcome pair.Effect) error {
+	if r, ok := outcome.(pair.StopRefused); ok {
+		return fmt.Errorf("the arbiter was not asked (%s); the machine was not stopped and goes on", r.Why)
 	}
-	return d.releaseVoice(ctx, g.name, generation)
+	g.remove()
+	d.forget(g.name)
+	g.publish(&control.Event{Kind: "stopped", Message: "QEMU was ended"})
+	if s, ok := outcome.(pair.Stopped); ok && s.Heir != "" {
+		return fmt.Errorf("host %s runs machine %s since; what was here has ended", s.Heir, g.name)
+	}
+	return nil
 }

@@ -33,7 +33,7 @@ func (m *Machine) stepPrimary(e Event) {
 }
 
 func (m *Machine) start(e Started) {
-	if m.role != Unprotected || m.runs {
+	if m.role != Unprotected || m.runs || m.stopping {
 		return
 	}
 	m.runs, m.generation = true, e.Generation

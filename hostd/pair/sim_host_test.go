@@ -103,7 +103,7 @@ func (h *host) operate() {
 
 // stop shuts the door and then asks the role machine, as the daemon does.
 func (h *host) stop() {
-	if !h.shut {
+	if !h.shut && !h.w.arbiter.plain {
 		h.w.tracef("%s: nothing leaves: the machine is to stop", h.name)
 		h.shut = true
 		h.post(Stop{})

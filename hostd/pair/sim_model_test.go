@@ -154,7 +154,7 @@ type arbiter struct {
 	w       *world
 	records []record
 	pending []*request
-	plain   bool // looks at generations only; then nothing may be started twice
+	plain   bool // looks at generations only; then nothing may be started twice, or stopped
 	speed   int  // weight of its answers among all that happens
 	lose    int  // how many answers will be lost
 }

@@ -60,21 +60,19 @@ func (m *Machine) refuseStop(why string) {
 	case m.role == TakingOver:
 		m.resumeTakeover()
 	case m.onPrimary():
-		m.resumePair(why)
+		m.resumePair()
 	case !m.gone:
 		m.do(PassOutput{})
 	}
 }
 
-// resumePair makes up for what happened to a pair while its machine was to stop.
-func (m *Machine) resumePair(why string) {
+// resumePair makes up for what happened to a pair while its machine was to stop. A
+// first copy is given up: its output was held before its first epoch.
+func (m *Machine) resumePair() {
 	p := &m.primary
 	switch {
-	case m.role == Seeding && (m.gone || p.lost):
-		m.abandonSeeding("the standby or QEMU was lost meanwhile")
-	case m.role == Seeding && p.acked > 0:
-		m.claimPair()
 	case m.role == Seeding:
+		m.abandonSeeding("the machine was to stop")
 	case m.gone && !p.handed:
 		m.giveUp("QEMU ended")
 	case p.lost:

@@ -89,7 +89,7 @@ type (
 type (
 	// Stop comes from an operator: this host's part ends, and a machine that runs
 	// here ends with it.
-	Stop struct{}
+	Stop     struct{}
 	LinkLost struct{ Why string }
 	// MachineLost: QEMU on this host has ended, or ends for certain.
 	MachineLost struct{ Why string }

@@ -6,11 +6,10 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 )
 
-// Door is the only way to a machine's output, of type T. It begins closed. Its
-// methods may be called concurrently.
-type Door[T any] struct {
+// Door is the only way to a machine's output. It begins closed. Its methods may be
+// called concurrently.
+type Door struct {
 	host string
-	out  T
 
 	mu         sync.RWMutex // held for reading by those who speak
 	generation uint64
@@ -19,12 +18,12 @@ type Door[T any] struct {
 }
 
 // NewDoor is a host's door to a machine's output.
-func NewDoor[T any](host string, out T) *Door[T] { return &Door[T]{host: host, out: out} }
+func NewDoor(host string) *Door { return &Door{host: host} }
 
 // Stands tells the door which record stands. One that names this host opens it, any
 // other closes it; an older one than it knows changes nothing. A door that a stop
 // has closed stays so.
-func (d *Door[T]) Stands(r arbiter.Record) {
+func (d *Door) Stands(r arbiter.Record) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r.Generation >= d.generation {
@@ -32,36 +31,29 @@ func (d *Door[T]) Stands(r arbiter.Record) {
 	}
 }
 
-// Speak calls f with the output, unless the door is closed. It is not closed before
-// f returns.
-func (d *Door[T]) Speak(f func(T)) bool {
+// Speak calls f, which lets output leave, unless the door is closed. It is not
+// closed before f returns.
+func (d *Door) Speak(f func()) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if !d.granted || d.stopped {
 		return false
 	}
-	f(d.out)
+	f()
 	return true
 }
 
 // Stop closes the door, whoever has the voice, before anybody is asked to take it
 // away. Nobody speaks once it has returned. Only Resume undoes it.
-func (d *Door[T]) Stop() {
+func (d *Door) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopped = true
 }
 
 // Resume undoes a stop of which it is proven that the arbiter did not grant it.
-func (d *Door[T]) Resume() {
+func (d *Door) Resume() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopped = false
-}
-
-// Stopped reports that a stop has closed the door.
-func (d *Door[T]) Stopped() bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.stopped
 }

@@ -1,0 +1,36 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestOneDoor: only voice.go calls what lets output leave, and there a door stands
+// before each call.
+func TestOneDoor(t *testing.T) {
+	speaks := regexp.MustCompile(`gate\.(Pass|Release|Resend|Announce)\b`)
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := speaks.FindAllString(string(text), -1)
+		switch {
+		case file == "voice.go":
+			found = len(calls)
+		case len(calls) > 0 && !strings.HasSuffix(file, "_test.go"):
+			t.Errorf("%s calls %v", file, calls)
+		}
+	}
+	if found == 0 {
+		t.Error("voice.go lets nothing leave: this test looks for the wrong names")
+	}
+}
