@@ -21,7 +21,7 @@ var rules = []struct {
 	{"hostd/pair", nil},
 	{"hostd/voice", []string{"hostd/arbiter"}},
 	{"hostd/policy", nil},
-	{"hostd/arbiter", nil},
+	{"hostd/arbiter", []string{"hostd/pki"}}, // who knocks at a member's ports
 	{"hostd/pki", nil},
 	{"hostd/supervise", []string{"qmp"}},
 	{"hostd/gate", nil},

@@ -118,17 +118,13 @@ func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) e
 	if err := dropPrivileges(otherCapabilities); err != nil {
 		return err
 	}
-	own, err := identity(c, log)
-	if err != nil {
-		return err
-	}
-	records, err := openArbiter(c, own, log)
+	records, err := follow(c, log)
 	if err != nil {
 		return err
 	}
 	defer records.close()
 	return supervise.Run(ctx, supervise.Options{Socket: c.SupervisorSocket(), Host: c.Host, Arbiter: rescuer{records, c.Host},
-		Grace: superviseGrace, Silence: superviseSilence, Log: log.Named("supervisor")})
+		Entered: records.reread, Grace: superviseGrace, Silence: superviseSilence, Log: log.Named("supervisor")})
 }
 
 // spawnSupervisor starts a supervisor that outlives the daemon. What it prints

@@ -105,6 +105,7 @@ type MemberOptions struct {
 type Member struct {
 	options MemberOptions
 	lock    *os.File
+	front   *front // nil without TLS
 	// etcd is nil until StartEtcd has returned.
 	etcd *embed.Etcd
 
@@ -168,6 +169,11 @@ func (m *Member) start(o MemberOptions, cfg *embed.Config) (err error) {
 	if m.lock, err = o.lockDir(); err != nil {
 		return err
 	}
+	if o.secure() {
+		if m.front, err = o.openFront(cfg); err != nil {
+			return errors.Join(err, m.lock.Close())
+		}
+	}
 	type outcome struct {
 		etcd *embed.Etcd
 		err  error
@@ -187,7 +193,10 @@ func (m *Member) start(o MemberOptions, cfg *embed.Config) (err error) {
 	}
 	if err != nil {
 		m.etcd = nil
-		return errors.Join(o.explain(err), m.lock.Close())
+		return errors.Join(o.explain(err), m.front.close(), m.lock.Close())
+	}
+	if m.front != nil {
+		m.front.serve()
 	}
 	return nil
 }
@@ -275,7 +284,7 @@ func (m *Member) stop() error {
 		}
 		return fmt.Errorf("arbiter member hangs and was left behind; it ends with its process")
 	}
-	return m.lock.Close()
+	return errors.Join(m.front.close(), m.lock.Close())
 }
 
 // gaveUp takes the place of zap's hooks that end the process. The goroutine

@@ -572,3 +572,37 @@ func TestMemberOptionsAreChecked(t *testing.T) {
 	}
 	ready(t, start(t, good))
 }
+
+// TestStrangersTakeNoRoomOnAMembersPorts: those who say nothing are few at once
+// and hung up on soon, and hosts and members get through.
+func TestStrangersTakeNoRoomOnAMembersPorts(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	ca.issue(t, "a", "a", "stillpoint")
+	o := alone(t)
+	o.CertFile, o.KeyFile, o.CAFile, o.ServerName = ca.path("a"), ca.path("a-key"), ca.path("ca"), "stillpoint"
+	ready(t, start(t, o))
+	const strangers, most = 300, 64
+	for _, address := range []string{o.Client, o.Peer} {
+		var open atomic.Int32
+		open.Store(strangers)
+		for range strangers {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			go func() {
+				conn.Read(make([]byte, 1))
+				open.Add(-1)
+			}()
+		}
+		waitFor(t, func() bool { return open.Load() <= most })
+		if err := knock(address, ca.client(t, "a")); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+		waitFor(t, func() bool { return open.Load() == 0 })
+	}
+	mine := openEtcd(t, EtcdOptions{Endpoints: []string{o.Client}, TLS: ca.client(t, "a")})
+	win(t, mine, 0, Record{Machine: "nat", Voice: "a"})
+}

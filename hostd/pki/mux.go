@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,8 +15,8 @@ import (
 const (
 	// handshakeLimit is how long a peer may take to say who it is.
 	handshakeLimit = 5 * time.Second
-	// mostPending is how many handshakes may be under way at once. For one more
-	// the oldest is given up: who belongs here is done in a moment.
+	// mostPending is how many connections may be silent at once, and how many may
+	// be amid a handshake. For one more, one is given up: see crowd.
 	mostPending = 64
 	// acceptPause is how long a port rests that cannot accept for want of files
 	// or memory.
@@ -39,7 +38,7 @@ type Mux struct {
 	owned     sync.WaitGroup
 
 	mu      sync.Mutex
-	pending []net.Conn    // handshakes under way, oldest first
+	pending crowd         // handshakes under way
 	warned  time.Time     // when a stranger was last logged
 	silent  int           // strangers since, which were not
 	serving chan struct{} // closed when Serve has ended; nil before it begins
@@ -66,7 +65,8 @@ func NewMux(l net.Listener, server *tls.Config, log hclog.Logger) *Mux {
 
 // Listener of a protocol. Call it before Serve, once for each protocol. Its
 // connections are *tls.Conn whose handshake is done; to close it refuses its
-// protocol and leaves the port to the others.
+// protocol and leaves the port to the others. "" is for who names no protocol,
+// or one that has no listener.
 func (m *Mux) Listener(protocol string) net.Listener {
 	b := &branch{address: m.listener.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
 	m.protocols[protocol] = b
@@ -125,8 +125,8 @@ func (m *Mux) accept(ctx context.Context) error {
 		conn, err := m.listener.Accept()
 		switch {
 		case err == nil:
-			m.begin(conn)
-			m.owned.Go(func() { m.receive(ctx, conn) })
+			k := m.begin(conn)
+			m.owned.Go(func() { m.receive(ctx, k) })
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		case !passing(err):
@@ -158,7 +158,7 @@ func rest(ctx context.Context) {
 }
 
 // receive one connection and hand it on.
-func (m *Mux) receive(ctx context.Context, conn net.Conn) {
+func (m *Mux) receive(ctx context.Context, conn *knock) {
 	b, secured, err := m.handshake(ctx, conn)
 	m.finish(conn)
 	if err != nil {
@@ -171,19 +171,25 @@ func (m *Mux) receive(ctx context.Context, conn net.Conn) {
 	b.hand(secured)
 }
 
-func (m *Mux) begin(conn net.Conn) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.pending = append(m.pending, conn); len(m.pending) > m.most {
-		m.pending[0].Close()
-		m.pending = m.pending[1:]
-	}
+func (m *Mux) begin(conn net.Conn) *knock {
+	k := &knock{Conn: conn, source: sourceOf(conn)}
+	k.heard = func() { m.changed(func() *knock { return m.pending.speaks(k, m.most) }) }
+	m.changed(func() *knock { return m.pending.enter(k, m.most) })
+	return k
 }
 
-func (m *Mux) finish(conn net.Conn) {
+func (m *Mux) finish(k *knock) {
+	m.changed(func() *knock { m.pending.leave(k); return nil })
+}
+
+// changed hangs up on whoever has to go for what changes among the pending.
+func (m *Mux) changed(change func() *knock) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.pending = slices.DeleteFunc(m.pending, func(c net.Conn) bool { return c == conn })
+	goes := change()
+	m.mu.Unlock()
+	if goes != nil {
+		goes.Conn.Close()
+	}
 }
 
 func (m *Mux) refused(conn net.Conn, err error) {
@@ -205,6 +211,9 @@ func (m *Mux) handshake(ctx context.Context, conn net.Conn) (*branch, net.Conn, 
 		return nil, nil, err
 	}
 	b := m.protocols[secured.ConnectionState().NegotiatedProtocol]
+	if b == nil {
+		b = m.protocols[""]
+	}
 	if b == nil {
 		return nil, nil, errors.New("it names no protocol that is spoken here")
 	}

@@ -124,7 +124,7 @@ func (p *port) eventually(t *testing.T, what string, is func() bool) {
 func (p *port) pendingNow() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.pending)
+	return p.pending.size()
 }
 
 func TestMuxStrangers(t *testing.T) {

@@ -31,6 +31,10 @@ type Options struct {
 	Grace time.Duration
 	// Silence is how long a daemon may say nothing before it counts as lost.
 	Silence time.Duration
+	// Entered is called when a daemon has come, before its first operation is
+	// done: its configuration may be another than the last one's. nil: nobody
+	// wants to know.
+	Entered func()
 	// Log of nil is silent.
 	Log hclog.Logger
 }
@@ -321,6 +325,8 @@ type session struct {
 	server *server
 	// entered: it is or was the daemon's; guarded by the server's lock.
 	entered bool
+	// known: it has done an operation; only serve uses it.
+	known bool
 	// garbage counts lines that were no operation.
 	garbage int
 }
@@ -355,8 +361,12 @@ func (c *session) handle(line []byte) bool {
 		c.garbage++
 		return c.send(response{Error: "this line is no operation"}) == nil && c.garbage <= maxGarbage
 	}
+	fresh := !c.known
 	if !c.server.present(c) {
 		return false
+	}
+	if c.known = true; fresh && c.server.Entered != nil {
+		c.server.Entered()
 	}
 	answer := c.server.do(r)
 	answer.ID, answer.OK = r.ID, answer.Error == ""
