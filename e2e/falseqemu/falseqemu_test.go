@@ -2,6 +2,7 @@ package falseqemu
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"testing"
 
@@ -28,7 +29,13 @@ func (s *sink) Zero(int, uint64) error { s.count++; return nil }
 
 // TestStreamsAreCOLO: what is played can be read, page for page.
 func TestStreamsAreCOLO(t *testing.T) {
-	g := Guest{Seed: 300, Dirty: 200, Device: 1000}
+	for _, series := range []int{10, 11} {
+		t.Run(fmt.Sprint(series), func(t *testing.T) { streamsAreCOLO(t, series) })
+	}
+}
+
+func streamsAreCOLO(t *testing.T, series int) {
+	g := Guest{Seed: 300, Dirty: 200, Device: 1000, Series: series}
 	live := checkpoint(g, memory)
 	first := bytes.Clone(live)
 	dirty(live, g, 1)
@@ -68,7 +75,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: %+v, %v", g, got, err)
 		}
 	}
-	if g, err := Parse("hangs up"); err != nil || g != (Guest{Fault: HangsUp, Seed: 1, Dirty: 1, Device: 64}) {
+	if g, err := Parse("hangs up"); err != nil || g != (Guest{Fault: HangsUp, Seed: 1, Dirty: 1, Device: 64, Series: 10}) {
 		t.Errorf("%+v, %v", g, err)
 	}
 	for _, bad := range []string{"dirty=x", "unheard-of=1", "dirty=-1"} {

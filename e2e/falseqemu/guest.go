@@ -18,6 +18,17 @@ const (
 	SleepsOn      = "sleeps on"      // takes a replica and does not run
 )
 
+// Places where a false QEMU goes on no more, as faults.
+const (
+	Deaf          = "deaf"           // it does not answer "migrate"
+	NeverConnects = "never connects" // to where it is to migrate to
+	StallsFirst   = "stalls first"   // in the first copy
+	StallsStopped = "stalls stopped" // in the device state of the first copy
+	NeverEnters   = "never enters"   // COLO, after the first copy
+	NeverResumes  = "never resumes"  // after the first copy
+	NeverAsks     = "never asks"     // for a checkpoint
+)
+
 // Guest is what a false QEMU plays.
 type Guest struct {
 	// Fault is the way in which it misbehaves, none if empty.
@@ -28,11 +39,13 @@ type Guest struct {
 	// Hang is the number of the checkpoint, from 1, in which QEMU says nothing
 	// more while its guest is stopped; 0 for none.
 	Hang int
+	// Series of QEMU whose dialect it speaks: 10, or 11.
+	Series int
 }
 
 // String is the "append" that Parse reads.
 func (g Guest) String() string {
-	numbers := fmt.Sprintf("seed=%d,dirty=%d,device=%d,hang=%d", g.Seed, g.Dirty, g.Device, g.Hang)
+	numbers := fmt.Sprintf("seed=%d,dirty=%d,device=%d,hang=%d,series=%d", g.Seed, g.Dirty, g.Device, g.Hang, g.Series)
 	if g.Fault == "" {
 		return numbers
 	}
@@ -42,8 +55,8 @@ func (g Guest) String() string {
 // Parse reads "append": a fault and numbers by their names, with commas
 // between. What is not told is little: one page, and 64 bytes of devices.
 func Parse(text string) (Guest, error) {
-	g := Guest{Seed: 1, Dirty: 1, Device: 64}
-	numbers := map[string]*int{"seed": &g.Seed, "dirty": &g.Dirty, "device": &g.Device, "hang": &g.Hang}
+	g := Guest{Seed: 1, Dirty: 1, Device: 64, Series: 10}
+	numbers := map[string]*int{"seed": &g.Seed, "dirty": &g.Dirty, "device": &g.Device, "hang": &g.Hang, "series": &g.Series}
 	for _, word := range strings.Split(text, ",") {
 		name, value, isNumber := strings.Cut(word, "=")
 		if !isNumber {
@@ -53,7 +66,7 @@ func Parse(text string) (Guest, error) {
 		n, err := strconv.Atoi(value)
 		to := numbers[name]
 		if err != nil || n < 0 || to == nil {
-			return g, fmt.Errorf("false QEMU: %q in %q: want one of seed, dirty, device, hang, and a number", word, text)
+			return g, fmt.Errorf("false QEMU: %q in %q: want one of seed, dirty, device, hang, series, and a number", word, text)
 		}
 		*to = n
 	}

@@ -3,8 +3,10 @@ package falseqemu
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -17,7 +19,13 @@ type monitor struct {
 	writing sync.Mutex
 }
 
-const version = `{"qemu":{"major":10,"minor":0,"micro":13},"package":"false"}`
+// version of the series that is played.
+func (q *qemu) version() string {
+	if q.guest.Series >= 11 {
+		return `{"qemu":{"major":11,"minor":1,"micro":3},"package":"false"}`
+	}
+	return `{"qemu":{"major":10,"minor":0,"micro":13},"package":"false"}`
+}
 
 // accept serves one monitor after the other, as QEMU does on one socket.
 func (q *qemu) accept(l net.Listener) error {
@@ -34,13 +42,19 @@ func (q *qemu) accept(l net.Listener) error {
 type command struct {
 	Execute   string
 	OutOfBand string `json:"exec-oob"`
-	Arguments struct{ URI string }
-	ID        json.RawMessage
+	Arguments struct {
+		URI          string
+		Capabilities []struct {
+			Capability string
+			State      bool
+		}
+	}
+	ID json.RawMessage
 }
 
 func (q *qemu) attend(m *monitor) {
 	defer m.conn.Close()
-	m.say(`{"QMP":{"version":` + version + `,"capabilities":["oob"]}}`)
+	m.say(`{"QMP":{"version":` + q.version() + `,"capabilities":["oob"]}}`)
 	q.add(m)
 	defer q.remove(m)
 	for lines := bufio.NewScanner(m.conn); lines.Scan(); {
@@ -103,7 +117,7 @@ func (q *qemu) answer(c command) string {
 func (q *qemu) obey(c command) (result string, err error) {
 	switch c.Execute + c.OutOfBand {
 	case "query-version":
-		return version, nil
+		return q.version(), nil
 	case "query-status":
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -114,12 +128,43 @@ func (q *qemu) obey(c command) (result string, err error) {
 		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status), nil
 	case "query-yank":
 		return `[]`, nil
+	case "migrate-set-capabilities":
+		return `{}`, q.setCapabilities(c)
+	case "migrate_cancel":
+		q.setStatus("cancelled")
+		q.setRunState("running")
 	case "migrate":
+		if q.guest.Fault == Deaf {
+			select {}
+		}
 		go q.migrate(strings.TrimPrefix(c.Arguments.URI, "unix:"))
 	case "migrate-incoming":
 		return `{}`, q.listenIncoming(c.Arguments.URI)
 	case "x-colo-lost-heartbeat":
 		q.setStatus("none")
+		q.setRunState("running")
 	}
 	return `{}`, nil
+}
+
+// setCapabilities refuses what the series refuses. They stay from one migration to
+// the next.
+func (q *qemu) setCapabilities(c command) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := maps.Clone(q.capabilities)
+	for _, x := range c.Arguments.Capabilities {
+		now[x.Capability] = x.State
+	}
+	if q.guest.Series >= 11 && now["x-colo"] && !now["return-path"] {
+		return errors.New("Capability 'x-colo' requires capability 'return-path'")
+	}
+	q.capabilities = now
+	return nil
+}
+
+func (q *qemu) returnPath() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.capabilities["return-path"]
 }

@@ -25,6 +25,8 @@ type qemu struct {
 	monitors []*monitor
 	status   string // of the migration
 	runState string
+
+	capabilities map[string]bool
 }
 
 // Play is QEMU with these arguments. It ends with an error, or with the process
@@ -38,7 +40,7 @@ func Play(args []string) error {
 	if guest.Fault == Ends {
 		return errors.New("qemu: -device unheard-of: no such device")
 	}
-	q := &qemu{guest: guest, status: "none", runState: "running"}
+	q := &qemu{guest: guest, status: "none", runState: "running", capabilities: map[string]bool{}}
 	if option(args, "-incoming") != "" {
 		q.runState = "inmigrate"
 	}
@@ -136,11 +138,15 @@ func (q *qemu) setRunState(state string) {
 
 // migrate connects to the daemon and plays the guest's fate.
 func (q *qemu) migrate(socket string) {
+	if q.guest.Fault == NeverConnects {
+		return
+	}
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return
 	}
 	defer conn.Close()
+	defer q.fail()
 	q.setStatus("active")
 	switch q.guest.Fault {
 	case Garbage:
@@ -150,27 +156,80 @@ func (q *qemu) migrate(socket string) {
 		os.Exit(1)
 	case HangsUp:
 	default:
-		q.colo(conn)
+		if q.firstCopy(conn) {
+			q.colo(conn)
+		}
 	}
+}
+
+// fail: a migration that ends before COLO lets its guest run.
+func (q *qemu) fail() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.status == "active" || q.status == "device" {
+		q.status, q.runState = "failed", "running"
+	}
+}
+
+// firstCopy goes as far as COLO. The monitor, which is not answered while the big
+// lock is held, is not part of the play.
+func (q *qemu) firstCopy(conn net.Conn) bool {
+	stream := firstCopy(q.guest, q.memory)
+	if q.guest.Fault == StallsFirst {
+		conn.Write(stream[:len(stream)/2])
+		return stall(conn)
+	}
+	conn.Write(stream)
+	q.stops()
+	q.setStatus("device")
+	if q.guest.Fault == StallsStopped {
+		return stall(conn)
+	}
+	conn.Write(make([]byte, q.guest.Device))
+	if q.returnPath() != (q.guest.Series >= 11) || q.guest.Series >= 11 && !hearReturnPathEnd(conn) {
+		return stall(conn)
+	}
+	if q.guest.Fault == NeverEnters {
+		return stall(conn)
+	}
+	q.setStatus("colo")
+	if !hear(conn, colo.CheckpointReady) {
+		return false
+	}
+	if q.guest.Fault == NeverResumes {
+		return stall(conn)
+	}
+	q.runs()
+	return q.guest.Fault != NeverAsks || stall(conn)
+}
+
+// stall says nothing more until the daemon hangs up.
+func stall(conn net.Conn) bool {
+	io.Copy(io.Discard, conn)
+	return false
+}
+
+func (q *qemu) stops() {
+	q.setRunState("finish-migrate")
+	q.event("STOP")
+}
+
+func (q *qemu) runs() {
+	q.setRunState("running")
+	q.event("RESUME")
 }
 
 // colo takes one checkpoint after the other, as the daemon wants them.
 func (q *qemu) colo(conn net.Conn) {
-	conn.Write(firstCopy(q.guest, q.memory))
-	q.setStatus("colo")
-	if !hear(conn, colo.CheckpointReady) {
-		return
-	}
 	stream := checkpoint(q.guest, q.memory)
 	for n := 1; ; n++ {
-		q.event("RESUME")
 		conn.Write(colo.AppendMessage(nil, colo.CheckpointRequest))
 		if !hear(conn, colo.CheckpointReply) {
 			return
 		}
-		q.event("STOP")
+		q.stops()
 		if n == q.guest.Hang {
-			io.Copy(io.Discard, conn)
+			stall(conn)
 			return
 		}
 		conn.Write(colo.AppendMessage(nil, colo.VMStateSend))
@@ -181,7 +240,15 @@ func (q *qemu) colo(conn net.Conn) {
 		if !hear(conn, colo.VMStateReceived) || !hear(conn, colo.VMStateLoaded) {
 			return
 		}
+		q.runs()
 	}
+}
+
+func hearReturnPathEnd(conn net.Conn) bool {
+	want := colo.AppendReturnPathEnd(nil)
+	b := make([]byte, len(want))
+	_, err := io.ReadFull(conn, b)
+	return err == nil && bytes.Equal(b, want)
 }
 
 func hear(conn net.Conn, want colo.Message) bool {

@@ -25,6 +25,12 @@ func firstCopy(g Guest, memory uint64) []byte {
 	b = binary.BigEndian.AppendUint32(b, 3)
 	b = append(b, 7, 0, 0, 0, 4)
 	b = append(b, "pc-1"...)
+	if g.Series >= 11 {
+		b = append(b, 8, 0, 1, 0, 0)             // open the return path
+		b = append(b, 8, 0, 2, 0, 4, 0, 0, 0, 1) // ping
+	} else {
+		b = append(b, 8, 0, 8, 0, 0) // enable COLO
+	}
 	b = append(b, 1, 0, 0, 0, 2)
 	b = append(b, "\x03ram\x00\x00\x00\x00\x00\x00\x00\x04"...)
 	b = binary.BigEndian.AppendUint64(b, memory|sized)
@@ -63,7 +69,7 @@ func pages(b []byte, n int, memory uint64) []byte {
 
 // checkpoint is what a QEMU with the guest stopped sends after VMStateSend.
 func checkpoint(g Guest, memory uint64) []byte {
-	b := pages(nil, g.Dirty, memory)
+	b := pages(commands(g), g.Dirty, memory)
 	if g.Fault == BadCheckpoint {
 		b = name(binary.BigEndian.AppendUint64([]byte{2, 0, 0, 0, 2}, memory|data))
 		return append(b, make([]byte, pageSize)...)
@@ -88,10 +94,18 @@ func appendDevices(b []byte, size int) []byte {
 	return b
 }
 
+// commands begin a checkpoint: of the 10 series the beginning of a switch-over.
+func commands(g Guest) []byte {
+	if g.Series >= 11 {
+		return nil
+	}
+	return []byte{8, 0, 11, 0, 0}
+}
+
 // dirty makes every page of a checkpoint another one than in the last.
 func dirty(stream []byte, g Guest, epoch uint64) {
 	const head = 5 // of the section
-	at := head + 8 + 1 + len(block)
+	at := len(commands(g)) + head + 8 + 1 + len(block)
 	for range g.Dirty {
 		binary.BigEndian.PutUint64(stream[at:], epoch)
 		at += pageSize + 8
