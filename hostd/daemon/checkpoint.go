@@ -90,7 +90,7 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 		p.learned = p.policy.Skipped(p.learned, t.started, time.Now())
 		return nil, err
 	}
-	defer p.watchQEMU()()
+	defer p.watchCheckpoint()()
 	if err := p.copyEpoch(t, number); err != nil {
 		return nil, err
 	}

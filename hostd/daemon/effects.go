@@ -15,7 +15,6 @@ import (
 const (
 	checkpointDelay = 5 * time.Millisecond
 	prepareLimit    = 60 * time.Second
-	seedLimit       = 10 * time.Minute
 	resumeLimit     = 30 * time.Second
 	leaveLimit      = 30 * time.Second
 	leaveRetry      = time.Second

@@ -32,6 +32,7 @@ type protection struct {
 	wg      sync.WaitGroup
 
 	capture   *capture.Capture
+	gauge     capture.Gauge // of the first copy
 	ship      chan uint64   // epochs that may be shipped
 	committed chan uint64   // epochs whose output has been released
 	asked     chan struct{} // a checkpoint is due whatever the policy says
@@ -314,27 +315,25 @@ func (p *protection) protect() error {
 			return err
 		}
 		if last { // QEMU asks for no other: its guest stays stopped
-			<-p.ctx.Done()
-			return p.ctx.Err()
+			return p.awaitHandover()
 		}
 	}
 }
 
 func (p *protection) awaitRequest() error {
-	defer p.watchQEMU()()
+	defer p.watchCheckpoint()()
 	return p.capture.AwaitRequest()
 }
 
 func (p *protection) seed() error {
-	ctx, cancel := context.WithTimeout(p.ctx, seedLimit)
-	defer cancel()
+	defer p.watchSeed()()
 	g := p.g
 	o := capture.Options{Monitor: g.qemu.Monitor(), Listen: g.qemu.ListenCOLO,
-		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Log: g.log.Named("capture")}
+		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Gauge: &p.gauge, Log: g.log.Named("capture")}
 	if g.d.accel == accelTCG {
 		o.RAMFile, o.RAMBlock = g.qemu.RAMFile(), machine.RAMBlock
 	}
-	c, err := capture.Start(ctx, o)
+	c, err := capture.Start(p.ctx, o)
 	if err != nil {
 		return err
 	}
@@ -342,7 +341,7 @@ func (p *protection) seed() error {
 	context.AfterFunc(p.ctx, c.Close)
 	still := &seedStill{protection: p}
 	defer still.end()
-	if err := c.Seed(ctx, seeder{p}, still.begin); err != nil {
+	if err := c.Seed(p.ctx, seeder{p}, still.begin); err != nil {
 		return fmt.Errorf("make the first copy: %w", err)
 	}
 	return nil

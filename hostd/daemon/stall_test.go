@@ -2,11 +2,17 @@ package daemon_test
 
 import (
 	"net"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/falseqemu"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -83,4 +89,75 @@ func beatUntil(conn net.Conn, ended <-chan struct{}) {
 			conn.Write(beat)
 		}
 	}
+}
+
+// TestAGuestIsFreed: QEMU goes on no more somewhere before the standby holds an
+// epoch. Its protection is given up and the guest runs on, with the same QEMU.
+func TestAGuestIsFreed(t *testing.T) {
+	for _, series := range []string{"10", "11"} {
+		for _, fault := range []string{falseqemu.Deaf, falseqemu.NeverConnects, falseqemu.StallsFirst, falseqemu.StallsStopped,
+			falseqemu.NeverEnters, falseqemu.NeverResumes, falseqemu.NeverAsks, "hang=1"} {
+			t.Run(series+" "+fault, func(t *testing.T) {
+				t.Parallel()
+				guestIsFreed(t, fault+",series="+series)
+			})
+		}
+	}
+}
+
+func guestIsFreed(t *testing.T, mode string) {
+	const limit = 300 * time.Millisecond
+	a, b := pairOfHostsWith(t, func(c *config.Config) { c.Detection.QEMU = yamlfile.Duration(limit) })
+	a.mustStart("m", mode)
+	pid := int(a.machine("m").QemuPid)
+	events, err := a.client.Events(a.ctx(), &control.EventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "runs on here", "QEMU did not get on", "detection.qemu")
+	if m := a.machine("m"); m.Role != "unprotected" || int(m.QemuPid) != pid {
+		t.Errorf("the machine is %v, and was process %d", m, pid)
+	}
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Errorf("QEMU: %v", err)
+	}
+	for told := false; !told; {
+		e, err := events.Recv()
+		if err != nil {
+			t.Fatalf("no event tells: %v", err)
+		}
+		told = e.Kind == "qemu-hangs" && strings.Contains(e.Message, "given up")
+	}
+	b.await("the standby to be dropped", func() bool { return b.machine("m") == nil })
+}
+
+// TestBothSeriesAreProtected, and protected once more after that.
+func TestBothSeriesAreProtected(t *testing.T) {
+	for _, series := range []string{"10", "11"} {
+		t.Run(series, func(t *testing.T) {
+			a, _ := pairOfHosts(t)
+			a.mustStart("m", "dirty=40,device=3000000,series="+series)
+			for range 2 {
+				if err := a.protect("m", "b"); err != nil {
+					t.Fatal(err)
+				}
+				a.await("some epochs", func() bool { return a.machine("m").Epoch > 5 })
+				if _, err := a.client.Unprotect(a.ctx(), &control.MachineRequest{Name: "m"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestAQEMUThatHangsIsEnded once its standby holds an epoch, which then runs it.
+func TestAQEMUThatHangsIsEnded(t *testing.T) {
+	a, b := pairOfHostsWith(t, func(c *config.Config) { c.Detection.QEMU = yamlfile.Duration(300 * time.Millisecond) })
+	a.mustStart("m", "hang=4")
+	pid := int(a.machine("m").QemuPid)
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	b.await("the standby to run the machine", func() bool { m := b.machine("m"); return m != nil && m.Role == "solo" })
+	a.await("QEMU to end", func() bool { return syscall.Kill(pid, 0) != nil })
 }

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
@@ -10,31 +12,70 @@ import (
 // watchParts is into how many looks the patience with QEMU is divided.
 const watchParts = 10
 
-// watchQEMU ends a QEMU that does not do its part of a checkpoint in time: a
-// machine that hangs is as dead as one that ended, and its standby is not.
-func (p *protection) watchQEMU() (done func()) {
+// look is what is seen of QEMU at one moment.
+type look struct {
+	waited   bool   // QEMU, and nobody else, is waited for
+	progress uint64 // another number whenever it has done something
+	stopped  bool   // its guest is stopped: no progress excuses that
+}
+
+// patience counts the looks at a QEMU that is waited for without progress, and at
+// one whose guest is stopped.
+type patience struct {
+	looks         int // after so many it is used up
+	idle, stopped int
+	progress      uint64
+}
+
+// ended takes a look and says that patience is used up.
+func (p *patience) ended(now look) bool {
+	if now.waited && now.progress == p.progress {
+		p.idle++
+	} else {
+		p.idle, p.progress = 0, now.progress
+	}
+	if now.stopped {
+		p.stopped++
+	} else {
+		p.stopped = 0
+	}
+	return max(p.idle, p.stopped) >= p.looks
+}
+
+// watchCheckpoint watches a QEMU that has a part of a checkpoint to do, and nothing
+// else meanwhile.
+func (p *protection) watchCheckpoint() (done func()) {
+	return p.watch("in a checkpoint", func() look { return look{waited: true} })
+}
+
+// watchSeed watches the first copy, from its set-up to the guest's resume. It may
+// take as long as it gets on, and the guest runs.
+func (p *protection) watchSeed() (done func()) {
+	return p.watch("in the first copy", func() look {
+		return look{waited: p.gauge.Waits(), progress: p.gauge.Progress(), stopped: p.gauge.Stopped()}
+	})
+}
+
+// watch gives up a QEMU that does not do its part in time.
+func (p *protection) watch(when string, see func() look) (done func()) {
 	ended := make(chan struct{})
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
 		limit := time.Duration(p.g.d.config.Detection.QEMU)
-		if p.hangs(limit, ended) {
-			p.g.log.Error("QEMU hangs in a checkpoint and is ended", "limit", limit)
-			p.g.publish(&control.Event{Kind: "qemu-hangs", Message: "QEMU did not answer for " + limit.String() + " and is ended"})
-			p.post(pair.MachineLost{Why: "QEMU hangs in a checkpoint"}) // its end may take long
-			p.g.qemu.Signal()
+		if p.hangs(limit, see, ended) {
+			p.hung(when, limit)
 		}
 	}()
 	return func() { close(ended) }
 }
 
-// hangs waits until QEMU's patience is used up, or the end of its part. Time in
-// which this daemon itself stood still does not count, and without a standby
-// there is nobody to whom to leave the machine.
-func (p *protection) hangs(limit time.Duration, ended <-chan struct{}) bool {
+// hangs waits until patience with QEMU is used up, or the end of its part. Time in
+// which this daemon itself stood still does not count.
+func (p *protection) hangs(limit time.Duration, see func() look, ended <-chan struct{}) bool {
 	tick := time.NewTicker(limit / watchParts)
 	defer tick.Stop()
-	for left := watchParts; ; {
+	for left := (&patience{looks: watchParts}); ; {
 		select {
 		case <-ended:
 			return false
@@ -43,9 +84,56 @@ func (p *protection) hangs(limit time.Duration, ended <-chan struct{}) bool {
 		case <-p.link.Done():
 			return false
 		case <-tick.C: // late ticks are dropped, so a stall counts as one
-			if left--; left == 0 {
+			if left.ended(see()) {
 				return true
 			}
 		}
 	}
+}
+
+// hung ends a QEMU whose machine the standby can go on with: one that hangs is as
+// dead as one that ended. Where no other host holds a whole epoch, this QEMU is all
+// that there is of the machine, and only the protection is given up: the guest is
+// freed from COLO and runs on.
+func (p *protection) hung(when string, limit time.Duration) {
+	if !p.held() {
+		p.g.log.Error("QEMU hangs; the protection is given up", "when", when, "limit", limit)
+		p.tellHang(fmt.Sprintf("QEMU did not get on %s for %v; the protection is given up and the guest freed", when, limit))
+		p.post(pair.LinkLost{Why: fmt.Sprintf("QEMU did not get on %s for %v (detection.qemu)", when, limit)})
+		return
+	}
+	p.g.log.Error("QEMU hangs and is ended", "when", when, "limit", limit)
+	p.tellHang(fmt.Sprintf("QEMU did not answer %s for %v and is ended", when, limit))
+	p.post(pair.MachineLost{Why: "QEMU hangs " + when}) // its end may take long
+	p.g.qemu.Signal()
+}
+
+func (p *protection) tellHang(message string) {
+	p.g.publish(&control.Event{Kind: "qemu-hangs", Message: message})
+}
+
+// held says that the standby holds a whole epoch, and that the arbiter names it.
+func (p *protection) held() bool {
+	role, _ := p.g.board.roleNow()
+	return role == string(pair.Protected) && p.acked.Load() > 0
+}
+
+// handoverLimit is how long a guest waits, stopped, for its standby to run it after
+// a switch-over's last epoch. The standby gives up earlier, and says so.
+const handoverLimit = 2 * takeoverLimit
+
+var errNoHandover = errors.New("the standby neither runs the machine nor gives it back")
+
+// awaitHandover returns when the protection ends. If the standby lets it wait, the
+// arbiter is asked whose the machine is.
+func (p *protection) awaitHandover() error {
+	limit := time.NewTimer(handoverLimit)
+	defer limit.Stop()
+	select {
+	case <-limit.C:
+		p.link.Close(errNoHandover)
+	case <-p.ctx.Done():
+	}
+	<-p.ctx.Done()
+	return p.ctx.Err()
 }
