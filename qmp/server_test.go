@@ -64,6 +64,9 @@ func (s *server) accept() {
 }
 
 func (s *server) say(lines ...string) {
+	if len(lines) == 0 {
+		return
+	}
 	if _, err := s.conn.Write([]byte(strings.Join(lines, "\n") + "\n")); err != nil {
 		s.t.Errorf("say: %v", err)
 	}

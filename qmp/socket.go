@@ -23,6 +23,8 @@ const (
 	maxGarbage = 16
 	// eventBurst is how many events may wait for the Client's pump.
 	eventBurst = 64
+	// maxEarly is how many events may come before the greeting.
+	maxEarly = 1 << 12
 )
 
 // socket is a go-qemu Monitor over QEMU's socket. See the package comment for
@@ -95,14 +97,14 @@ func (s *socket) Err() error {
 
 // Connect does the handshake. Disconnect ends it from outside.
 func (s *socket) Connect() error {
-	offered, err := s.greeting()
+	early, offered, err := s.greeting()
 	if err != nil {
 		return fmt.Errorf("read QEMU's greeting: %w", err)
 	}
 	if s.wantOOB && !slices.Contains(offered, "oob") {
 		return errors.New("QEMU offers no out-of-band commands")
 	}
-	s.reader.Go(s.read)
+	s.reader.Go(func() { s.read(early) })
 	line := `{"execute":"qmp_capabilities"}`
 	if s.wantOOB {
 		line = `{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}`
@@ -116,19 +118,29 @@ func (s *socket) Connect() error {
 	return nil
 }
 
-func (s *socket) greeting() (capabilities []string, err error) {
-	line, err := readLine(s.lines, maxLine)
-	if err != nil {
-		return nil, err
+// greeting reads up to QEMU's first word to us. Events are for every client that is
+// connected, and can come before it.
+func (s *socket) greeting() (early []goqemu.Event, capabilities []string, err error) {
+	for {
+		line, err := readLine(s.lines, maxLine)
+		if err != nil {
+			return nil, nil, err
+		}
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, nil, err
+		}
+		switch {
+		case m.QMP != nil:
+			return early, m.QMP.Capabilities, nil
+		case m.Event.Event == "":
+			return nil, nil, errors.New("this is not a QMP socket")
+		case len(early) < maxEarly:
+			early = append(early, m.Event)
+		default:
+			return nil, nil, fmt.Errorf("more than %d events and no greeting", maxEarly)
+		}
 	}
-	var m message
-	if err := json.Unmarshal(line, &m); err != nil {
-		return nil, err
-	}
-	if m.QMP == nil {
-		return nil, errors.New("this is not a QMP socket")
-	}
-	return m.QMP.Capabilities, nil
 }
 
 // Disconnect closes the connection, fails pending commands and waits for the
@@ -189,10 +201,18 @@ func (s *socket) send(id uint64, command []byte) error {
 	return err
 }
 
-// read is the connection's reader until it ends.
-func (s *socket) read() {
+// read is the connection's reader until it ends. Events that came before it began
+// come first.
+func (s *socket) read(early []goqemu.Event) {
 	defer close(s.events)
 	defer s.conn.Close()
+	// Nobody takes events before the handshake is over, whose answer is read here:
+	// they are handed on elsewhere, in their order.
+	arrived := newBacklog(early)
+	var handing sync.WaitGroup
+	defer handing.Wait()
+	defer arrived.end()
+	handing.Go(func() { arrived.handTo(s.events, s.quit) })
 	garbage := 0
 	for {
 		line, err := readLine(s.lines, maxLine)
@@ -200,7 +220,7 @@ func (s *socket) read() {
 			s.end(err)
 			return
 		}
-		if err := s.handle(line); err != nil {
+		if err := s.handle(line, arrived); err != nil {
 			s.log.Warn("QEMU's monitor said what is no QMP", "socket", s.path, "error", err)
 			if garbage++; garbage > maxGarbage {
 				s.end(fmt.Errorf("more than %d lines are no QMP: %w", maxGarbage, err))
@@ -210,17 +230,14 @@ func (s *socket) read() {
 	}
 }
 
-func (s *socket) handle(line []byte) error {
+func (s *socket) handle(line []byte, arrived *backlog) error {
 	var m message
 	if err := json.Unmarshal(line, &m); err != nil {
 		return err
 	}
 	switch {
 	case m.Event.Event != "":
-		select {
-		case s.events <- m.Event:
-		case <-s.quit:
-		}
+		arrived.add(m.Event)
 		return nil
 	case m.Error != nil:
 		return s.answer(m.ID, answer{err: &RefusedError{Class: m.Error.Class, Description: m.Error.Desc}})
