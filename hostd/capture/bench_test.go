@@ -25,7 +25,7 @@ func newReading(t testing.TB) *reading {
 	if _, err := r.reader.Header(); err != nil {
 		t.Fatal(err)
 	}
-	r.epoch.Reset(0, 2*mainPages)
+	r.epoch.Reset(0, capture.Limit{Most: 2 * mainPages, Never: 2 * mainPages})
 	if err := r.reader.Initial(&r.epoch); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func manyPages() []byte {
 func (r *reading) checkpoint(t testing.TB) {
 	r.source.Reset(r.stream)
 	r.reader.Reset(&r.source)
-	r.epoch.Reset(1, dirtyPages)
+	r.epoch.Reset(1, capture.Limit{Most: 1 << 20, Never: 1 << 20})
 	if err := r.reader.Live(&r.epoch); err != nil {
 		t.Fatal(err)
 	}

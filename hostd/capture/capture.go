@@ -36,6 +36,9 @@ type Options struct {
 	// Delay after which QEMU asks for the next checkpoint by itself.
 	Delay  time.Duration
 	Limits colo.Limits
+	// EpochLimit is the most bytes of memory that are held of one epoch; 0 for the
+	// guest's memory and an eighth.
+	EpochLimit uint64
 	// Patience is how long QEMU may send nothing in the middle of a checkpoint,
 	// while the guest is stopped; zero for DefaultPatience.
 	Patience time.Duration
@@ -188,7 +191,7 @@ func (c *Capture) AwaitRequest() error {
 // Stop lets the checkpoint begin and returns when the guest is stopped and its
 // devices are drained: what is readable on its taps now belongs to the epoch.
 func (c *Capture) Stop(e *Epoch, number uint64) error {
-	e.Reset(number, c.mostPages())
+	e.Reset(number, c.limit())
 	c.events.Drain()
 	e.Times.Reply = time.Now()
 	if err := c.send(colo.CheckpointReply); err != nil {
@@ -274,14 +277,18 @@ func (c *Capture) awaitResume(ctx context.Context) (at time.Time, length time.Du
 // tells of no failure there by an event.
 const lookInterval = 50 * time.Millisecond
 
-// mostPages bounds an epoch: QEMU may send a page more than once in a
-// checkpoint, but not all of them.
-func (c *Capture) mostPages() uint64 {
+// limit of an epoch. Its pages are those of the guest's memory, each once as a rule:
+// so by default the memory and an eighth may be held.
+func (c *Capture) limit() Limit {
 	var bytes uint64
 	for _, b := range c.blocks {
 		bytes += b.Size
 	}
-	return 2 * bytes / pageSize
+	most := c.o.EpochLimit
+	if most == 0 {
+		most = bytes + bytes/8
+	}
+	return Limit{Most: most / pageSize, Never: 2 * bytes / pageSize}
 }
 
 var (

@@ -57,10 +57,20 @@ type Epoch struct {
 
 	batches   []*Batch
 	used      int
-	most      uint64 // pages
 	Pages     uint64
 	ZeroPages uint64
+
+	limit    Limit
+	excess   uint64 // pages over the limit
+	scratch  []byte // where they are read to
+	kept     bool   // for the next epoch that is copied into it
+	carried  map[Page][]byte
+	carrying bool
 }
+
+// Limit of an epoch, in pages. Those over Most are read and forgotten, so that the
+// guest gets to run on; Never is what no machine can have dirtied.
+type Limit struct{ Most, Never uint64 }
 
 // Times are the steps of a checkpoint, as this host's monotonic clock saw them.
 type Times struct {
@@ -77,16 +87,45 @@ func (e *Epoch) Bytes() uint64 {
 	return (e.Pages-e.ZeroPages)*pageSize + uint64(len(e.Device))
 }
 
-// Reset empties the epoch for the next one: its number, and how many pages it
-// may have at most.
-func (e *Epoch) Reset(number, most uint64) {
+// Reset empties the epoch for the next one, but for the pages that Keep has kept.
+func (e *Epoch) Reset(number uint64, limit Limit) {
+	e.Number, e.limit, e.excess = number, limit, 0
+	e.Device, e.Times = e.Device[:0], Times{}
+	if e.kept {
+		e.kept, e.carrying = false, true
+		return
+	}
 	e.shrink()
 	for _, b := range e.Batches() {
 		b.reset()
 	}
-	e.Number, e.used, e.Pages, e.ZeroPages = number, 0, 0, 0
-	e.Device = e.Device[:0]
-	e.Times, e.most = Times{}, most
+	e.used, e.Pages, e.ZeroPages = 0, 0, 0
+	e.carrying, e.carried = false, nil
+}
+
+// Keep carries the epoch's pages into the next one that is copied into it. Of a
+// page that both have the newer content stands.
+func (e *Epoch) Keep() {
+	e.kept = true
+	e.carried = make(map[Page][]byte, e.Pages)
+	for _, b := range e.Batches() {
+		data := b.Data
+		for _, p := range b.Pages {
+			var content []byte
+			if !p.Zero {
+				content, data = data[:pageSize:pageSize], data[pageSize:]
+			}
+			e.carried[Page{Block: p.Block, Offset: p.Offset}] = content
+		}
+	}
+}
+
+// Over says by how much the epoch is larger than it may be: it is not whole then.
+func (e *Epoch) Over() error {
+	if e.excess == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: epoch %d has %d pages, at most %d are allowed", ErrTooLarge, e.Number, e.Pages+e.excess, e.limit.Most)
 }
 
 // shrink lets one batch go if more than half were of no use to the last epoch, so
@@ -126,30 +165,63 @@ func (e *Epoch) has(block int) bool {
 func (e *Epoch) Blocks([]colo.Block) error { return nil }
 
 func (e *Epoch) Page(block int, offset uint64) ([]byte, error) {
-	if err := e.count(); err != nil {
-		return nil, err
+	if content := e.again(block, offset); content != nil {
+		return content, nil
+	}
+	fits, err := e.count()
+	if !fits {
+		return e.scratch, err
 	}
 	return e.batch().page(block, offset), nil
 }
 
 func (e *Epoch) Zero(block int, offset uint64) error {
-	if err := e.count(); err != nil {
-		return err
+	if content := e.again(block, offset); content != nil {
+		clear(content)
+		return nil
 	}
-	e.ZeroPages++
-	e.batch().zero(block, offset)
-	return nil
+	fits, err := e.count()
+	if fits {
+		e.ZeroPages++
+		e.batch().zero(block, offset)
+	}
+	return err
 }
 
-// ErrTooMany says that QEMU sends more pages than the machine can have dirtied.
-var ErrTooMany = errors.New("too many pages")
-
-func (e *Epoch) count() error {
-	if e.Pages == e.most {
-		return fmt.Errorf("%w: more than %d in epoch %d", ErrTooMany, e.most, e.Number)
+// again is where a page's content is kept that was carried into this epoch. One that
+// was all zeros has no room: the page comes once more, after it.
+func (e *Epoch) again(block int, offset uint64) []byte {
+	if !e.carrying {
+		return nil
 	}
-	e.Pages++
-	return nil
+	page := Page{Block: block, Offset: offset}
+	content := e.carried[page]
+	if content == nil {
+		delete(e.carried, page)
+	}
+	return content
+}
+
+var (
+	// ErrTooMany says that QEMU sends more pages than the machine can have dirtied.
+	ErrTooMany = errors.New("too many pages")
+	// ErrTooLarge says that an epoch has more pages than the daemon may hold.
+	ErrTooLarge = errors.New("the epoch is too large")
+)
+
+// count says whether there is room for another page.
+func (e *Epoch) count() (fits bool, err error) {
+	if e.Pages < e.limit.Most {
+		e.Pages++
+		return true, nil
+	}
+	if e.scratch == nil {
+		e.scratch = make([]byte, pageSize)
+	}
+	if e.excess++; e.excess > e.limit.Never {
+		return false, fmt.Errorf("%w: more than %d in epoch %d", ErrTooMany, e.limit.Never, e.Number)
+	}
+	return false, nil
 }
 
 // Seeder receives the first full copy.
@@ -193,7 +265,7 @@ func (s *seeding) passed(block int, offset uint64) {
 
 func (s *seeding) Blocks(blocks []colo.Block) error {
 	s.capture.blocks = append([]colo.Block(nil), blocks...)
-	s.late.most = s.capture.mostPages()
+	s.late.limit = s.capture.limit()
 	return s.to.Blocks(s.capture.machine, s.capture.reader.Section(), blocks)
 }
 
@@ -217,8 +289,10 @@ func (s *seeding) Zero(block int, offset uint64) error {
 // the next page, never before the last page's bytes have been read into it.
 func (s *seeding) room(block int, offset uint64) (*Batch, error) {
 	s.passed(block, offset)
-	if s.capture.gauge.Stopped() && s.late.count() == nil {
-		return s.late.batch(), nil
+	if s.capture.gauge.Stopped() {
+		if fits, _ := s.late.count(); fits {
+			return s.late.batch(), nil
+		}
 	}
 	if err := s.passOnLate(); err != nil { // there was no more memory for it
 		return nil, err
