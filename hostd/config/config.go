@@ -100,6 +100,8 @@ type Limits struct {
 	DeviceState yamlfile.Size `yaml:"device-state"`
 	InputLog    yamlfile.Size `yaml:"input-log"`
 	DeltaCache  yamlfile.Size `yaml:"delta-cache"`
+	// Epoch is 0 for the guest's memory and an eighth.
+	Epoch yamlfile.Size `yaml:"epoch"`
 }
 
 // Link to the other host of a pair.
@@ -205,6 +207,9 @@ func (c Config) check(f *yamlfile.File) {
 	atLeast(f, "limits.input-log", c.Limits.InputLog, 1<<20)
 	if c.Limits.DeltaCache != 0 {
 		atLeast(f, "limits.delta-cache", c.Limits.DeltaCache, 1<<20)
+	}
+	if c.Limits.Epoch != 0 {
+		atLeast(f, "limits.epoch", c.Limits.Epoch, 16<<20)
 	}
 	oneOf(f, "link.compress", c.Link.Compress, CompressAuto, CompressOn, CompressOff)
 }

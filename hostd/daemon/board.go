@@ -23,7 +23,7 @@ type board struct {
 	claimed                         time.Time
 
 	committed, replicaEpoch, checkpoints uint64
-	skippedCount, replayed               uint64
+	skippedCount, tornCount, replayed    uint64
 	dirtyBytes, bytesShipped             uint64
 	last                                 *control.Checkpoint
 	pause, quiesce, commit               samples
@@ -205,6 +205,20 @@ func (b *board) skipped() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.skippedCount++
+}
+
+// tear counts a torn checkpoint, and says how many there were.
+func (b *board) tear() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tornCount++
+	return b.tornCount
+}
+
+func (b *board) torn() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tornCount
 }
 
 func (b *board) checkpoint(c *control.Checkpoint) {

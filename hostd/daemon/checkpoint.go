@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
@@ -18,7 +19,8 @@ import (
 // taken is what one checkpoint did, for the operator.
 type taken struct {
 	epoch     *capture.Epoch
-	output    *gate.Output
+	output    []*gate.Output // of this attempt, after those of the torn ones before it
+	torn      bool
 	input     gate.InputCut
 	started   time.Time
 	quiesce   time.Duration
@@ -41,6 +43,12 @@ func (p *protection) cycle(e *capture.Epoch, number uint64) (last bool, err erro
 		}
 		t, err := p.take(e, number)
 		if errors.Is(err, errSkipped) {
+			continue
+		}
+		if errors.Is(err, errTorn) {
+			if err := p.afterTorn(); err != nil {
+				return false, err
+			}
 			continue
 		}
 		if err != nil {
@@ -94,10 +102,21 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 	if err := p.copyEpoch(t, number); err != nil {
 		return nil, err
 	}
-	if t.last {
-		return t, nil
+	if t.last && !t.torn {
+		return t, t.epoch.Over()
 	}
-	return t, p.resume(t)
+	if err := p.resume(t); err != nil {
+		return nil, err
+	}
+	if err := t.epoch.Over(); err != nil { // the guest runs; nobody can be given this epoch
+		return nil, fmt.Errorf("%w (limits.epoch)", err)
+	}
+	if t.torn {
+		p.carry(t)
+		return nil, errTorn
+	}
+	p.torn, p.outputs = 0, t.output[:0] // they are shipped before the next is cut
+	return t, nil
 }
 
 // quiesce asks the agent for a still point. Without one the checkpoint is
@@ -123,10 +142,6 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 	return p.ctx.Err()
 }
 
-// errTorn says that the guest's memory changed between the copies of device
-// state and memory. The epoch cannot be used; the machine is protected anew.
-var errTorn = errors.New("QEMU worked on the agent channel while the guest was stopped")
-
 // copyEpoch stops the guest and copies it. Unless the epoch is the last one the
 // guest may run on as soon as QEMU has made its copies, while what is left of them
 // is read.
@@ -144,18 +159,18 @@ func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
 		return err
 	}
 	stopped()
-	t.output = p.g.gate.Cut(number)
-	t.frames, t.outBytes = t.output.Len(), t.output.Bytes()
+	t.output = append(p.outputs, p.g.gate.Cut(number))
+	for _, o := range t.output {
+		t.frames, t.outBytes = t.frames+o.Len(), t.outBytes+o.Bytes()
+	}
 	p.reach(fault.Stopped, number)
 	p.reach(fault.Copying, number)
 	if err := p.capture.Copy(t.epoch); err != nil {
 		return err
 	}
-	if !unbroken() {
-		return errTorn
-	}
+	t.torn = !unbroken()
 	p.reach(fault.Copied, number)
-	if !t.last {
+	if !t.last || t.torn {
 		if err := p.capture.LetGo(); err != nil {
 			return err
 		}
@@ -241,7 +256,7 @@ func (p *protection) send(t *taken) error {
 	if err := p.sendAddresses(); err != nil {
 		return err
 	}
-	begin := replica.EpochBegin{Pages: e.Pages, ZeroPages: e.ZeroPages, Device: uint32(len(e.Device)), Output: uint32(t.output.Len())}
+	begin := replica.EpochBegin{Pages: e.Pages, ZeroPages: e.ZeroPages, Device: uint32(len(e.Device)), Output: uint32(t.frames)}
 	p.message = begin.Append(p.message[:0])
 	if err := p.link.Send(p.header(replica.TypeEpochBegin, e.Number), p.message); err != nil {
 		return err
@@ -254,8 +269,10 @@ func (p *protection) send(t *taken) error {
 		return err
 	}
 	t.wire = p.wire
-	if err := p.sendOutput(t.output); err != nil {
-		return err
+	for _, o := range t.output {
+		if err := p.sendOutput(o); err != nil {
+			return err
+		}
 	}
 	if err := p.sendInputCut(t); err != nil {
 		return err

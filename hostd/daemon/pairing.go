@@ -252,6 +252,9 @@ func (g *guest) warnings(m *control.Machine) []string {
 		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))
 	}
 	w = append(w, g.uplinkWarnings()...)
+	if torn := g.board.torn(); torn > 0 {
+		w = append(w, tornMessage(torn))
+	}
 	if claim, since := g.board.unanswered(); since > arbiterPatience {
 		w = append(w, fmt.Sprintf("the arbiter has not answered the claim %q for %v: output waits, because the other host may have the voice; bring a majority of the arbiter's members back and the machine goes on by itself, here or there", claim, since.Round(time.Second)))
 	}

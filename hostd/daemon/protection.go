@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pack"
@@ -42,7 +43,9 @@ type protection struct {
 	place     int           // among the machines of this host
 	policy    policy.Policy
 	learned   policy.State
-	addresses int // how many the standby knows
+	torn      int            // checkpoints in a row
+	outputs   []*gate.Output // what the guest said in them
+	addresses int            // how many the standby knows
 	pages     replica.PageBatch
 	frames    replica.OutputBatch
 	message   []byte // a small one on its way, of the goroutine that ships
@@ -329,7 +332,7 @@ func (p *protection) seed() error {
 	defer p.watchSeed()()
 	g := p.g
 	o := capture.Options{Monitor: g.qemu.Monitor(), Listen: g.qemu.ListenCOLO,
-		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Gauge: &p.gauge, Log: g.log.Named("capture")}
+		Delay: checkpointDelay, Limits: g.d.streamLimits(g.spec), Gauge: &p.gauge, EpochLimit: uint64(g.d.config.Limits.Epoch), Log: g.log.Named("capture")}
 	if g.d.accel == accelTCG {
 		o.RAMFile, o.RAMBlock = g.qemu.RAMFile(), machine.RAMBlock
 	}

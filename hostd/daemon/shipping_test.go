@@ -142,7 +142,7 @@ func newCopying(t testing.TB, first []byte) *copying {
 
 func (c *copying) read() (err error) {
 	c.number++
-	c.epoch.Reset(c.number, dirtyPages)
+	c.epoch.Reset(c.number, capture.Limit{Most: dirtyPages})
 	if err := c.reader.Live(&c.epoch); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (c *copying) read() (err error) {
 }
 
 func (c *copying) taken() *taken {
-	return &taken{epoch: &c.epoch, output: &gate.Output{}, input: gate.InputCut{Upto: 1, Tails: []uint32{0, 0}}}
+	return &taken{epoch: &c.epoch, output: []*gate.Output{{}}, input: gate.InputCut{Upto: 1, Tails: []uint32{0, 0}}}
 }
 
 // echo is a connection that reads what was written to it.
