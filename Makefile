@@ -34,7 +34,7 @@ endif
 # Allocations are counted without the race detector, under which pools forget.
 EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 
-.PHONY: help setup build images demo test unit e2e soak bench scale micro mutants fuzz fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e machines soak bench scale micro mutants fuzz fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ unit: ## run the tests that need no set-up
 
 e2e: setup build ## run the tests against real guests
 	@$(SUMMARY) -- $(E2E_FLAGS) $(E2E)
+
+machines: setup build ## protect machines of many shapes: all pairs of processors, cards, memory, disks, devices, QEMUs
+	@go run ./e2e/machines
 
 soak: setup build ## let the nemesis break the pair for DURATION (1h), from SEED if given; report in build/soak
 	@go run ./e2e/soak -duration $(DURATION) -seed $(SEED)

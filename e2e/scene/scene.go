@@ -116,6 +116,16 @@ func DefaultQEMU(build string) string {
 	return strings.TrimPrefix(filepath.Base(target), "qemu-system-x86_64-")
 }
 
+// Series of QEMU on which the tests run: the default one first, and older ones as
+// long as it is the newest. Where the oldest is the default, newer ones are left out.
+func Series(build string) []string {
+	oldest, newest := "10.0", "11"
+	if DefaultQEMU(build) == newest {
+		return []string{newest, oldest}
+	}
+	return []string{oldest}
+}
+
 // patient lets a host of a slow machine wait longer before it believes that
 // another is dead.
 func patient(c *lab.Config, p pace.Pace) {
