@@ -17,9 +17,11 @@ import (
 
 // TestImageEqualsRAM is what tells a right QEMU from a wrong one: the replica
 // is the stopped primary's memory, byte for byte, after every checkpoint.
-func TestImageEqualsRAM(t *testing.T) {
+func TestImageEqualsRAM(t *testing.T) { onEachQEMU(t, imageEqualsRAM) }
+
+func imageEqualsRAM(t *testing.T, qemu string) {
 	const checkpoints = 50
-	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
+	s := newStage(t, 5*time.Minute, scene.Options{QEMU: qemu, Faults: true})
 	primary, err := s.A.Faults(fault.Copied + "@20")
 	s.must(err)
 	standby, err := s.B.Faults(fault.Applied + "@20")
@@ -88,9 +90,11 @@ func TestImageAfterEachProtection(t *testing.T) {
 
 // TestImageOfTheFirstEpochs: the replica is right from the first epoch on. A
 // takeover may come at once.
-func TestImageOfTheFirstEpochs(t *testing.T) {
+func TestImageOfTheFirstEpochs(t *testing.T) { onEachQEMU(t, imageOfTheFirstEpochs) }
+
+func imageOfTheFirstEpochs(t *testing.T, qemu string) {
 	const cycles, checkpoints = 8, 3
-	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
+	s := newStage(t, 5*time.Minute, scene.Options{QEMU: qemu, Faults: true})
 	faults := map[*lab.Host]*lab.Faults{}
 	for h, op := range map[*lab.Host]string{s.A: fault.Copied + "@1", s.B: fault.Applied + "@1"} {
 		f, err := h.Faults(op)

@@ -15,17 +15,19 @@ var phases = []string{fault.Requested, fault.Quiescing, fault.Stopped, fault.Cop
 	fault.Shipping, fault.Sent, fault.Committing}
 
 func TestQEMUKilledInEachPhase(t *testing.T) {
-	for _, phase := range phases {
-		t.Run(phase, func(t *testing.T) {
-			killed(t, phase, true, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
-		})
-	}
+	onEachQEMU(t, func(t *testing.T, qemu string) {
+		for _, phase := range phases {
+			t.Run(phase, func(t *testing.T) {
+				killed(t, qemu, phase, true, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
+			})
+		}
+	})
 }
 
 func TestHostKilledInEachPhase(t *testing.T) {
 	for _, phase := range phases {
 		t.Run(phase, func(t *testing.T) {
-			killed(t, phase, false, func(s *stage) (time.Time, error) { return s.A.KillAll() })
+			killed(t, "", phase, false, func(s *stage) (time.Time, error) { return s.A.KillAll() })
 		})
 	}
 }
@@ -34,9 +36,9 @@ func TestHostKilledInEachPhase(t *testing.T) {
 // and checks that the standby carries on from the last commit. What the machine
 // had accepted is not lost, and nothing at all while the daemon lives to pass on
 // what arrives.
-func killed(t *testing.T, phase string, daemonLives bool, kill func(*stage) (time.Time, error)) {
+func killed(t *testing.T, qemu, phase string, daemonLives bool, kill func(*stage) (time.Time, error)) {
 	const epoch = 15
-	s := newStage(t, 90*time.Second, scene.Options{Faults: true})
+	s := newStage(t, 90*time.Second, scene.Options{QEMU: qemu, Faults: true})
 	faults, err := s.A.Faults(fmt.Sprintf("%s@%d", phase, epoch))
 	s.must(err)
 	s.start(faults.Env()...)

@@ -14,8 +14,10 @@ import (
 
 // TestAStalledPrimaryWakesSilent freezes everything on the primary's host, and
 // thaws it when the other host has taken over.
-func TestAStalledPrimaryWakesSilent(t *testing.T) {
-	s := newStage(t, 2*time.Minute, scene.Options{})
+func TestAStalledPrimaryWakesSilent(t *testing.T) { onEachQEMU(t, aStalledPrimaryWakesSilent) }
+
+func aStalledPrimaryWakesSilent(t *testing.T, qemu string) {
+	s := newStage(t, 2*time.Minute, scene.Options{QEMU: qemu})
 	s.start()
 	s.protected(s.NAT())
 	traffic := s.traffic(scene.TrafficOptions{Rate: s.busy, TCPRate: s.tcp, Stream: 1})
@@ -42,8 +44,10 @@ func TestAStalledPrimaryWakesSilent(t *testing.T) {
 
 // TestAHangingQEMUIsLeft: only QEMU is stopped; its host ends it and the
 // standby goes on.
-func TestAHangingQEMUIsLeft(t *testing.T) {
-	s := newStage(t, 2*time.Minute, scene.Options{Configure: func(c *lab.Config) { c.Detection.QEMU = pace.Here().Limit(2 * time.Second).String() }})
+func TestAHangingQEMUIsLeft(t *testing.T) { onEachQEMU(t, aHangingQEMUIsLeft) }
+
+func aHangingQEMUIsLeft(t *testing.T, qemu string) {
+	s := newStage(t, 2*time.Minute, scene.Options{QEMU: qemu, Configure: func(c *lab.Config) { c.Detection.QEMU = pace.Here().Limit(2 * time.Second).String() }})
 	s.start()
 	s.protected(s.NAT())
 	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
@@ -85,8 +89,10 @@ func TestDaemonsRestartWithoutLoss(t *testing.T) {
 // TestSupervisorFreesTheGuest: the daemon dies in a checkpoint and there is no
 // standby any more. The supervisor gets the voice for the host and lets the
 // guest run, silent; a new daemon adopts it.
-func TestSupervisorFreesTheGuest(t *testing.T) {
-	s := newStage(t, 2*time.Minute, scene.Options{Faults: true})
+func TestSupervisorFreesTheGuest(t *testing.T) { onEachQEMU(t, supervisorFreesTheGuest) }
+
+func supervisorFreesTheGuest(t *testing.T, qemu string) {
+	s := newStage(t, 2*time.Minute, scene.Options{QEMU: qemu, Faults: true})
 	faults, err := s.A.Faults(fault.Copied + "@20")
 	s.must(err)
 	s.start(faults.Env()...)

@@ -10,8 +10,10 @@ import (
 )
 
 // TestSwitchoverLosesNothing moves the machine back and forth under load.
-func TestSwitchoverLosesNothing(t *testing.T) {
-	s := newStage(t, 3*time.Minute, scene.Options{})
+func TestSwitchoverLosesNothing(t *testing.T) { onEachQEMU(t, switchoverLosesNothing) }
+
+func switchoverLosesNothing(t *testing.T, qemu string) {
+	s := newStage(t, 3*time.Minute, scene.Options{QEMU: qemu})
 	s.start()
 	s.must(s.Boot(s.ctx, s.NAT()))
 	from, to := s.A, s.B

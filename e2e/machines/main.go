@@ -1,6 +1,6 @@
 // Command machines protects machines of many shapes, one after the other: all
-// pairs of values of chipset, processors, cards, memory, disk, devices, socket
-// buffers and QEMU. Each is protected under load and taken over.
+// pairs of values of chipset, processors, cards, memory, disk, devices and
+// QEMU. Each is protected under load and taken over.
 package main
 
 import (

@@ -85,7 +85,7 @@ func (s *Scene) measureLoad(ctx context.Context) (l Load, err error) {
 		return l, err
 	}
 	l.Capacity = base.rate
-	stream := uint32(loadStream + 2)
+	stream := uint32(loadStream + 3)
 	for rate := 2 * lowRate; rate <= highRate; rate = rate * 5 / 3 {
 		got, err := s.step(ctx, rate, stream)
 		if err != nil {
@@ -97,7 +97,9 @@ func (s *Scene) measureLoad(ctx context.Context) (l Load, err error) {
 		}
 		stream++
 	}
-	return l, nil
+	// What still waits for the guest is through when these are.
+	_, err = s.step(ctx, lowRate, loadStream+2)
+	return l, err
 }
 
 // answers to a step.

@@ -28,4 +28,4 @@ var allSeries = []series{
 
 // defaultSeries is the one that qemu-system-x86_64 in build/bin is: demo,
 // benchmarks, and every test that names none, run on it.
-const defaultSeries = "10.0"
+const defaultSeries = "11"

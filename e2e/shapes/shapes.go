@@ -15,7 +15,6 @@ type Shape struct {
 	Memory  string
 	Disk    string // none, or a read-only one: raw, qcow2
 	Device  string // one of Devices
-	Buffer  string // of QEMU's sockets: default, or small
 	QEMU    string // series
 }
 
@@ -35,14 +34,13 @@ func factors(qemus []string) []factor {
 		{"memory", []string{"256MiB", "1GiB", "4GiB"}, func(s *Shape) *string { return &s.Memory }},
 		{"disk", []string{"none", "raw", "qcow2"}, func(s *Shape) *string { return &s.Disk }},
 		{"device", devices(), func(s *Shape) *string { return &s.Device }},
-		{"buffer", []string{"default", "small"}, func(s *Shape) *string { return &s.Buffer }},
 		{"QEMU", qemus, func(s *Shape) *string { return &s.QEMU }},
 	}
 }
 
 // String names the shape, in one word for a test's name.
 func (s Shape) String() string {
-	return fmt.Sprintf("%s,%scpu,%scards,%s,disk=%s,%s,buffer=%s,qemu-%s", s.Chipset, s.CPUs, s.Cards, s.Memory, s.Disk, s.Device, s.Buffer, s.QEMU)
+	return fmt.Sprintf("%s,%scpu,%scards,%s,disk=%s,%s,qemu-%s", s.Chipset, s.CPUs, s.Cards, s.Memory, s.Disk, s.Device, s.QEMU)
 }
 
 // Few shapes, in which each value occurs. The rarer ones of a shape come
