@@ -88,7 +88,7 @@ func sendFrames(t *testing.T, p *Port, frames ...[]byte) {
 func receiveTest(t *testing.T, p *Port, queue, n int) [][]byte {
 	t.Helper()
 	var frames [][]byte
-	limit := time.Now().Add(10 * time.Second)
+	limit := time.Now().Add(time.Minute)
 	packets := make([]*Packet, 32)
 	for len(frames) < n && time.Now().Before(limit) {
 		got, err := p.RxWait(queue, packets, time.Second)
@@ -165,7 +165,7 @@ func TestAFPacketKeepsTags(t *testing.T) {
 	tagged = append(tagged, plain[12:]...)
 	sendFrames(t, a, tagged)
 	packets := make([]*Packet, 1)
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
+	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
 		n, _ := b.RxWait(0, packets, time.Second)
 		if n == 1 && bytes.Equal(packets[0].Data, tagged) {
 			b.Free(0, packets)
@@ -223,7 +223,7 @@ func TestAFPacketFanout(t *testing.T) {
 	}
 	total := 0
 	packets := make([]*Packet, 32)
-	for limit := time.Now().Add(10 * time.Second); total < 20 && time.Now().Before(limit); {
+	for limit := time.Now().Add(time.Minute); total < 20 && time.Now().Before(limit); {
 		for q := range 2 {
 			n := b.RxBurst(q, packets)
 			for _, p := range packets[:n] {

@@ -39,7 +39,7 @@ func (d *nullDevice) Close() error                          { return nil }
 // waitStill waits for a still point as the agent does.
 func waitStill(t testing.TB, g *Gate) {
 	t.Helper()
-	limit := time.NewTimer(10 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	for g.Count() != (Count{}) {
 		select {

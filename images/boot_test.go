@@ -17,7 +17,7 @@ import (
 
 // patience with a guest: it boots in some three seconds under TCG, but the
 // machine that runs this may be busy.
-const patience = 2 * time.Minute
+const patience = 10 * time.Minute
 
 // guest is a booted image; its lines end when its QEMU does.
 type guest struct {

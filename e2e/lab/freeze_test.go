@@ -54,7 +54,7 @@ func TestStopAll(t *testing.T) {
 
 func awaitRunning(t *testing.T, ps ...Process) {
 	t.Helper()
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, time.Minute)
 	for _, p := range ps {
 		for still(p.PID) {
 			if ctx.Err() != nil {

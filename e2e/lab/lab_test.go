@@ -16,7 +16,7 @@ import (
 // testContext ends before the test binary's own limit, so that cleaning up
 // still happens.
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -168,7 +168,7 @@ func TestLink(t *testing.T) {
 		t.Helper()
 		patience := 200 * time.Millisecond
 		if want {
-			patience = 10 * time.Second
+			patience = time.Minute
 		}
 		err := call(within(t, patience), a.Space, at)
 		if (err == nil) != want {
@@ -223,9 +223,13 @@ func TestLinkRate(t *testing.T) {
 		if err := c.change(); err != nil {
 			t.Fatal(err)
 		}
+		const limited = 250 * time.Millisecond
 		took := transfer(t, a, b, amount)
+		for again := 0; again < 50 && !c.slow && took > limited; again++ { // a slow machine, or the limit?
+			took = min(took, transfer(t, a, b, amount))
+		}
 		t.Logf("%s: %d bytes in %v", c.name, amount, took)
-		if slow := took > 250*time.Millisecond; slow != c.slow {
+		if slow := took > limited; slow != c.slow {
 			t.Errorf("%s: %d bytes took %v", c.name, amount, took)
 		}
 	}
@@ -255,7 +259,7 @@ func TestObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, time.Minute)
 	arrived := make(chan error, 1)
 	go func() { // the frame crosses the bridge to the other host
 		_, err := l.Wire.Await(ctx, func(f Frame) bool { return f.Host == "b" && !f.Sent && f.Source == guest })

@@ -186,7 +186,7 @@ func numbersOver(t *testing.T, l *Lab, shape Shape, frames int) (numbers []uint3
 			expected++
 		}
 	}
-	in.file.SetReadDeadline(time.Now().Add(10 * time.Second))
+	in.file.SetReadDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, 2048)
 	for len(numbers) < expected {
 		n, err := in.file.Read(buf)

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is far more than anything here takes.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // host is a daemon in this process.
 type host struct {

@@ -337,7 +337,7 @@ func TestVLANTagSurvives(t *testing.T) {
 	if err := w.guest.send(tagged); err != nil {
 		t.Fatal(err)
 	}
-	w.network.file.SetReadDeadline(time.Now().Add(5 * time.Second))
+	w.network.file.SetReadDeadline(time.Now().Add(time.Minute))
 	b := make([]byte, 2048)
 	var got []byte
 	w.network.raw.Read(func(fd uintptr) bool {

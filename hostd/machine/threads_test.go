@@ -120,7 +120,7 @@ func threaded(t *testing.T) (m *Machine, end func(thread string)) {
 // gone waits until a process has no thread of that name.
 func gone(t *testing.T, pid int, name string) {
 	t.Helper()
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(time.Millisecond) {
 		if !hasThread(t, pid, name) {
 			return
 		}
@@ -132,7 +132,7 @@ func within(t *testing.T, done <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing for 10 s")
 	}
 }

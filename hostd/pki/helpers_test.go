@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds what must happen soon; no test waits for it.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // authorityOf makes a directory with an authority and hosts.
 func authorityOf(t *testing.T, hosts ...string) string {

@@ -54,7 +54,7 @@ func (c *cable) open() (io.ReadWriteCloser, error) {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(10 * time.Second); !ok(); {
+	for limit := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(limit) {
 			t.Fatal("never: ", what)
 		}

@@ -55,7 +55,7 @@ func pair(t *testing.T) (dial func(context.Context) (net.Conn, error), guests ch
 // next returns the host's next frame of a type.
 func (g *falseGuest) next(t *testing.T, kind agent.Type) (agent.Header, []byte) {
 	t.Helper()
-	g.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	g.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		h, p, err := g.r.Next()
 		if err != nil {
@@ -86,8 +86,9 @@ func timed(t *testing.T, s *Session, epoch uint64, deadline time.Duration) error
 	t.Helper()
 	started := time.Now()
 	_, err := s.Quiesce(context.Background(), epoch, deadline)
-	// The slack is for the scheduler of a loaded machine.
-	if took := time.Since(started); took > deadline+100*time.Millisecond {
+	// The slack is for the scheduler of a slow or loaded machine: what ignores its
+	// deadline waits for ever.
+	if took := time.Since(started); took > deadline+5*time.Second {
 		t.Errorf("took %v, deadline %v", took, deadline)
 	}
 	return err
@@ -233,7 +234,7 @@ func TestGuestDoesNotRead(t *testing.T) {
 		s.Resume(epoch, false, 1)
 		g.send(agent.TypePong, id, nil) // stays present
 	}
-	if took := time.Since(started); took > 10*time.Second {
+	if took := time.Since(started); took > time.Minute {
 		t.Errorf("%d rounds took %v", rounds, took)
 	}
 }

@@ -98,7 +98,7 @@ func (c *connection) happen(domain string, e golibvirt.DomainEventType) {
 
 func connect(t *testing.T) (*qmp.Client, *connection, context.Context) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	l := newConnection()
 	c, err := qmp.New(ctx, New(l, "nat"), nil)
