@@ -14,7 +14,7 @@ import (
 
 // measureCell has one guest checkpointed by all three, in turns.
 func (o options) measureCell(ctx context.Context, c *cell) (err error) {
-	s, err := scene.New(ctx, scene.Options{Build: o.build})
+	s, err := scene.New(ctx, scene.Options{Build: o.build, QEMU: o.qemu})
 	if err != nil {
 		return err
 	}

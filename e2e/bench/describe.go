@@ -12,11 +12,12 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/e2e/accel"
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
 // describe the machine on which a run measures.
 func describe(ctx context.Context, o options) (h host, err error) {
-	qemu := filepath.Join(o.build, "bin", "qemu-system-x86_64")
+	qemu := scene.QEMUProgram(o.build, o.qemu)
 	h.CPU, h.CPUs = processor(), runtime.NumCPU()
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		h.Kernel = strings.TrimSpace(string(b))

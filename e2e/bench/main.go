@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
 const limit = 40 * time.Minute // for everything
 
 func main() {
 	o := options{}
+	flag.StringVar(&o.qemu, "qemu", "10.0", "series of QEMU; stock COLO and the floor are driven as 10.0 wants it")
 	flag.StringVar(&o.build, "build", "build", "the project's build directory")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of everything, in each of which all take their turn")
 	flag.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints of each in a round")
@@ -41,7 +43,7 @@ func main() {
 }
 
 type options struct {
-	build, out             string
+	build, out, qemu       string
 	rounds, checkpoints    int
 	interval               time.Duration
 	rates, memories, parts string
@@ -60,7 +62,12 @@ func (o options) run(ctx context.Context, again string) error {
 	}
 	began := time.Now()
 	r := &results{Every: o.interval}
-	err := o.measure(ctx, r)
+	version, err := output(ctx, scene.QEMUProgram(o.build, o.qemu), "-version")
+	if err != nil {
+		return err
+	}
+	fmt.Println("bench:", version)
+	err = o.measure(ctx, r)
 	if r.Host, _ = describe(ctx, o); err == nil {
 		r.Host.When, r.Host.Took = began, time.Since(began)
 	}

@@ -22,7 +22,7 @@ const (
 // measureTakeovers kills the QEMU of a machine under Stillpoint and then, where
 // it runs next, under stock COLO.
 func (o options) measureTakeovers(ctx context.Context, t *takeovers) (err error) {
-	s, err := scene.New(ctx, scene.Options{Build: o.build})
+	s, err := scene.New(ctx, scene.Options{Build: o.build, QEMU: o.qemu})
 	if err != nil {
 		return err
 	}

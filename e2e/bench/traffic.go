@@ -27,7 +27,7 @@ const (
 
 // measureTraffic compares a protected NAT with the same NAT unprotected.
 func (o options) measureTraffic(ctx context.Context, mode *trafficMode, set func(*lab.Protection)) (err error) {
-	s, err := scene.New(ctx, scene.Options{Build: o.build})
+	s, err := scene.New(ctx, scene.Options{Build: o.build, QEMU: o.qemu})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ type act struct {
 
 // measureUnprotected lets the same traffic pass before anything is protected.
 func (d *demo) measureUnprotected(ctx context.Context) error {
-	t, err := d.scene.StartTraffic(ctx, scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: 9})
+	t, err := d.scene.StartTraffic(ctx, scene.TrafficOptions{Rate: d.udp, TCPRate: d.tcp, Stream: 9})
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (d *demo) act(ctx context.Context, from, to *lab.Host, p plot) error {
 		return err
 	}
 	mark, fromMark := to.EventMark(), from.EventMark()
-	t, err := d.scene.StartTraffic(ctx, scene.TrafficOptions{Rate: udpRate, TCPRate: tcpRate, Stream: uint32(number)})
+	t, err := d.scene.StartTraffic(ctx, scene.TrafficOptions{Rate: d.udp, TCPRate: d.tcp, Stream: uint32(number)})
 	if err != nil {
 		return err
 	}

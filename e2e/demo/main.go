@@ -14,15 +14,16 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/report"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
 )
 
 const (
-	limit   = 5 * time.Minute // for everything
-	udpRate = 300             // packets per second
-	tcpRate = 1 << 20         // bytes per second
+	limit            = 5 * time.Minute // for everything, at the reference's pace
+	udpRate, udpPart = 300, 10         // packets per second at most, percent of what the guest carries
+	tcpRate          = 1 << 20         // bytes per second at most
 )
 
 func main() {
@@ -32,7 +33,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, pace.Here().Limit(limit))
 	defer cancel()
 	d := &demo{build: *build, before: *before, after: *after}
 	if err := d.run(ctx); err != nil {
@@ -48,6 +49,8 @@ type demo struct {
 	acts          []act
 	unprotected   traffic.Latency
 	version       string
+	udp           int    // packets per second
+	tcp           uint64 // bytes per second
 }
 
 func say(format string, args ...any) { fmt.Printf("demo: "+format+"\n", args...) }
@@ -84,6 +87,12 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.version = m.QemuVersion
+	load, err := s.Load(ctx)
+	if err != nil {
+		return err
+	}
+	d.udp, d.tcp = load.Rate(udpRate, udpPart), load.Bytes(tcpRate)
+	say("QEMU %s; %v; %v: sent are %d packets and %d bytes of TCP per second", d.version, s.Pace, load, d.udp, d.tcp)
 	if err := d.measureUnprotected(ctx); err != nil {
 		return err
 	}
@@ -101,7 +110,7 @@ func (d *demo) report() error {
 	}
 	r := report.Report{Accel: d.scene.Accel.Accel, QEMUVersion: d.version}
 	picture := report.Timeline{Title: "A NAT survives the death of its QEMU, and of its host",
-		Subtitle: fmt.Sprintf("%d UDP packets per second each way and a TCP stream; QEMU %s, %s", udpRate, d.version, d.scene.Accel.Accel)}
+		Subtitle: fmt.Sprintf("%d UDP packets per second each way and a TCP stream; QEMU %s, %s", d.udp, d.version, d.scene.Accel.Accel)}
 	var pauses, quiesces, commits []time.Duration
 	for _, a := range d.acts {
 		r.Acts = append(r.Acts, a.figures)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
@@ -30,8 +31,9 @@ type Options struct {
 }
 
 const (
-	requests  = 200       // UDP packets per second, each answered
-	tcpRate   = 256 << 10 // bytes per second
+	requests  = 200       // UDP packets per second at most, each answered
+	part      = 7         // percent at most of what the guest carries
+	tcpRate   = 256 << 10 // bytes per second at most
 	batch     = 10        // rounds with one traffic
 	backLimit = 2 * time.Minute
 	// TCP may wait 2 min before it sends again what was lost, once an answer was
@@ -52,6 +54,7 @@ type nemesis struct {
 	streams  uint32
 	macs     []lab.MAC
 	speaking string // the host that spoke last
+	load     scene.Load
 }
 
 // Run breaks things until the rounds or the time are over, or until it finds
@@ -69,7 +72,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 
 func (n *nemesis) run(ctx context.Context) (err error) {
 	if n.Scene, err = scene.New(ctx, scene.Options{Build: n.o.Build, Faults: true, Arbiter: lab.ArbiterEtcd, StateSize: stateBytes,
-		Files: n.o.Files, Configure: func(c *lab.Config) { c.Detection.QEMU = "3s" }}); err != nil {
+		Files: n.o.Files, Configure: func(c *lab.Config) { c.Detection.QEMU = pace.Here().Limit(3 * time.Second).String() }}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
@@ -125,6 +128,12 @@ func (n *nemesis) begin(ctx context.Context) error {
 	if err := n.Boot(ctx, n.NAT()); err != nil {
 		return err
 	}
+	load, err := n.Load(ctx)
+	if err != nil {
+		return err
+	}
+	n.load = load
+	fmt.Fprintf(n.o.Progress, "%v; %v: sent are %d requests and %d bytes of TCP per second\n", n.Pace, load, load.Rate(requests, part), load.Bytes(tcpRate))
 	if _, err := n.A.Protect(ctx, scene.Machine, n.B.Name); err != nil {
 		return err
 	}
@@ -180,7 +189,7 @@ func (n *nemesis) find(r Round, format string, args ...any) {
 
 // protected waits until the pair is whole, and tells who is what.
 func (n *nemesis) protected(ctx context.Context) (primary, standby *lab.Host, err error) {
-	ctx, cancel := context.WithTimeout(ctx, backLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(backLimit))
 	defer cancel()
 	err = scene.Until(ctx, func() bool {
 		for i, h := range n.Hosts {
@@ -245,14 +254,14 @@ func (n *nemesis) role(ctx context.Context, h *lab.Host) string {
 
 // flow waits until packets pass, beginning a traffic where there is none.
 func (n *nemesis) flow(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, flowLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(flowLimit))
 	defer cancel()
 	if n.traffic == nil {
 		n.streams++
-		n.traffic, err = n.StartTraffic(context.WithoutCancel(ctx), scene.TrafficOptions{Rate: requests, TCPRate: tcpRate, Stream: n.streams})
+		n.traffic, err = n.StartTraffic(context.WithoutCancel(ctx), scene.TrafficOptions{Rate: n.load.Rate(requests, part), TCPRate: n.load.Bytes(tcpRate), Stream: n.streams})
 		if err != nil {
 			return err
 		}
 	}
-	return n.traffic.Flowing(ctx, requests/2)
+	return n.traffic.Flowing(ctx, uint64(n.load.Rate(requests, part)/2))
 }
