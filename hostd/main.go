@@ -22,6 +22,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/supervise"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
 
 // version is set by the linker in releases.
@@ -150,7 +151,7 @@ func (r rescuer) Current(ctx context.Context, machine string) (supervise.Record,
 }
 
 func (r rescuer) ClaimSolo(ctx context.Context, machine string, expect uint64) (supervise.Record, bool, error) {
-	won, err := r.Arbiter.TestAndSet(ctx, expect, arbiter.Record{Machine: machine, Generation: expect + 1, Voice: r.host, Kind: "solo"})
+	won, err := voice.Claim{Machine: machine, Kind: voice.Solo, Host: r.host, Expect: expect}.Make(ctx, r.Arbiter)
 	var lost *arbiter.LostError
 	if errors.As(err, &lost) {
 		return rescued(lost.Winner), false, nil

@@ -25,14 +25,14 @@ func (p *protection) keepPassing() {
 	tick := time.NewTicker(time.Duration(p.g.d.config.Detection.Heartbeat))
 	defer tick.Stop()
 	for {
-		p.g.gate.PassUntil(p.link.Heard().Add(p.g.d.detectionLimit()))
+		p.g.passUntil(p.link.Heard().Add(p.g.d.detectionLimit()))
 		select {
 		case <-tick.C:
 		case <-p.link.Done():
-			p.g.gate.PassUntil(time.Time{})
+			p.g.passNoMore()
 			return
 		case <-p.ctx.Done():
-			p.g.gate.PassUntil(time.Time{})
+			p.g.passNoMore()
 			return
 		}
 	}

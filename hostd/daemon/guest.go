@@ -228,6 +228,7 @@ func (g *guest) step(e pair.Event) (refused error) {
 	g.board.setRole(string(g.role.Role()), g.role.Generation())
 	if g.role.Generation() != generation {
 		g.task(g.saveChange) // a later daemon must not take an arbiter's word that is older
+		g.task(g.beWatched)
 	}
 	return refused
 }

@@ -91,7 +91,12 @@ func (d *Daemon) attendSupervisor() error {
 // now hears of it when it is.
 func (g *guest) beWatched() {
 	g.withSupervisor(func(ctx context.Context, c *supervise.Client) error {
-		return c.Watch(ctx, g.name, g.qemu.Pid(), g.qemu.UrgentSocket())
+		pid := g.qemu.Pid()
+		started, err := supervise.StartTime(pid)
+		if err != nil || g.ended() { // it is not its number any more
+			return err
+		}
+		return c.Watch(ctx, supervise.Watched{Machine: g.name, Pid: pid, Monitor: g.qemu.UrgentSocket(), Started: started, Generation: g.board.generation()})
 	})
 }
 

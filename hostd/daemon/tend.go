@@ -51,24 +51,27 @@ func (g *guest) alone() (bool, <-chan struct{}) {
 	return role == string(pair.Solo) && g.board.wanted() != "" && !g.ended(), changed
 }
 
-// protectAgain tries the first standby that can be reached, and waits for what
-// becomes of it.
+// protectAgain tries one standby after the other until one protects the machine. One
+// that answers and refuses is worth no more than one that cannot be reached.
 func (g *guest) protectAgain(spares bool) {
 	for _, peer := range g.candidates(spares) {
 		if err := g.d.probe(g.ctx, peer); err != nil {
 			g.log.Debug("standby out of reach", "peer", peer, "error", err)
 			continue
 		}
-		if alone, _ := g.alone(); !alone {
+		if alone, _ := g.alone(); !alone || g.ctx.Err() != nil {
 			return
 		}
 		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; the machine is protected again"})
-		g.board.setFailure("")
-		g.post(pair.Protect{Standby: peer})
-		_ = g.await(g.ctx, func(role string) (bool, error) {
-			return role != string(pair.Solo) && role != string(pair.Seeding) || g.board.lastFailure() != "", nil
-		})
-		return
+		failures := g.board.failuresNow()
+		if err := g.ask(g.ctx, pair.Protect{Standby: peer}); err != nil {
+			g.log.Debug("machine not protected now", "peer", peer, "error", err)
+			return
+		}
+		if err := g.await(g.ctx, func(role string) (bool, error) { return g.protectedSince(role, failures) }); err == nil {
+			g.board.setFailure("")
+			return
+		}
 	}
 }
 

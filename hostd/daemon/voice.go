@@ -41,6 +41,13 @@ func (g *guest) releaseUntil(epoch uint64, until time.Time) (all, spoken bool) {
 	return all, spoken
 }
 
+// passUntil lets output that is not held for its commit leave until then.
+func (g *guest) passUntil(until time.Time) {
+	g.door.Speak(func() { g.gate.PassUntil(until) })
+}
+
+func (g *guest) passNoMore() { g.gate.PassUntil(time.Time{}) }
+
 // announce tells the network where the machine is.
 func (g *guest) announce() {
 	g.door.Speak(func() {
@@ -122,6 +129,7 @@ type stop struct {
 func (g *guest) stop() *stop {
 	s := &stop{waits: make(chan string, 1), done: make(chan pair.Effect, 1)}
 	g.door.Stop()
+	g.passNoMore()
 	g.gate.Hold()
 	g.stopping.Store(s)
 	g.post(pair.Stop{})

@@ -110,9 +110,9 @@ func (c *Client) Close() error {
 
 // Watch makes the supervisor hold a machine: its QEMU's process and the path
 // of a QMP socket that nobody else uses. It returns before that monitor is
-// open; List tells. It may be repeated.
-func (c *Client) Watch(ctx context.Context, machine string, pid int, monitor string) error {
-	_, err := c.call(ctx, request{Op: opWatch, Machine: machine, Pid: pid, Monitor: monitor})
+// open; List tells. It may be repeated, and is when the generation has changed.
+func (c *Client) Watch(ctx context.Context, w Watched) error {
+	_, err := c.call(ctx, request{Op: opWatch, Machine: w.Machine, Pid: w.Pid, Monitor: w.Monitor, Started: w.Started, Generation: w.Generation})
 	return err
 }
 

@@ -19,7 +19,7 @@
 // The daemon sends operations with an id of its choice, which the answer
 // repeats:
 //
-//	{"id":1,"op":"watch","machine":"nat","pid":4712,"monitor":"/run/stillpoint/nat.oob"}
+//	{"id":1,"op":"watch","machine":"nat","pid":4712,"monitor":"/run/stillpoint/nat.oob","started":8154,"generation":7}
 //	{"id":2,"op":"beat"}
 //	{"id":3,"op":"yank","machine":"nat"}
 //	{"id":4,"op":"list"}
@@ -30,7 +30,10 @@
 //	{"id":3,"error":"no machine nat is watched"}
 //	{"id":4,"ok":true,"machines":[{"machine":"nat","pid":4712,"monitor":"...","connected":true}]}
 //
-// watch may be repeated; with another pid or monitor it replaces what was
+// started is when the process began, in clock ticks: if another one has its number
+// by now, it is not watched. generation is the last one that the daemon knows to have
+// stood: an arbiter that says an older one, or none, is not believed. Both may be
+// left out. watch may be repeated; with another pid or monitor it replaces what was
 // watched under that name. Each operation counts as a beat; a daemon that says
 // nothing for silence_ms is taken for stopped. What the supervisor was doing
 // without a daemon has ended before it answers. After leave it hangs

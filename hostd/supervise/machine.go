@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -41,6 +42,8 @@ type machine struct {
 	stop context.CancelFunc
 	// ended is closed when QEMU has ended.
 	ended chan struct{}
+	// known is the last generation that is known to have stood.
+	known atomic.Uint64
 	// said is the failure that was logged last; only rescue uses it.
 	said string
 }
@@ -77,6 +80,11 @@ func (m *machine) step(ctx context.Context) (action, error) {
 	if err != nil {
 		return wait, err
 	}
+	if known := m.known.Load(); record.Generation < known {
+		return wait, fmt.Errorf("the arbiter has lost what it granted for machine %s: it says generation %d, and granted %d before; "+
+			"the guest stays as it is until it has its records again", m.name, record.Generation, known)
+	}
+	m.knows(record.Generation)
 	a := decide(record, m.host, guest.state())
 	if ctx.Err() != nil {
 		return wait, ctx.Err() // the daemon came back meanwhile
@@ -97,6 +105,12 @@ func (m *machine) step(ctx context.Context) (action, error) {
 	}
 	m.log.Warn("the guest is out of COLO: it runs, unprotected and silent")
 	return free, nil
+}
+
+// knows notes a generation that stood at the arbiter.
+func (m *machine) knows(generation uint64) {
+	for known := m.known.Load(); generation > known && !m.known.CompareAndSwap(known, generation); known = m.known.Load() {
+	}
 }
 
 func (m *machine) current(ctx context.Context) (Record, error) {

@@ -1,9 +1,11 @@
 package supervise
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +34,42 @@ func openProcess(pid int) (*process, error) {
 		return nil, fmt.Errorf("open process %d: %w", pid, err)
 	}
 	return &process{pid: pid, file: file, raw: raw}, nil
+}
+
+// openSince opens a process that began at that time, if it is not 0.
+func openSince(pid int, started uint64) (*process, error) {
+	p, err := openProcess(pid)
+	if err != nil || started == 0 {
+		return p, err
+	}
+	// The descriptor names one process for good. If it is the one that is meant, it
+	// has its number for as long as it lives.
+	now, err := StartTime(pid)
+	if err == nil && now != started {
+		err = fmt.Errorf("process %d is another one by now: it began at %d, and the one that is meant at %d", pid, now, started)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// StartTime of a process in clock ticks since the system's start. Of a process that
+// has ended, it may be that of another one with its number: make sure afterwards
+// that it lives.
+func StartTime(pid int) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("ask when process %d began: %w", pid, err)
+	}
+	const field = 22 // proc(5); the second one, the name, may hold spaces
+	at := bytes.LastIndexByte(b, ')')
+	fields := bytes.Fields(b[at+1:])
+	if at < 0 || len(fields) < field-2 {
+		return 0, fmt.Errorf("ask when process %d began: its stat has %d fields", pid, len(fields)+2)
+	}
+	return strconv.ParseUint(string(fields[field-3]), 10, 64)
 }
 
 func (p *process) close() { p.file.Close() }

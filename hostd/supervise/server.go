@@ -225,12 +225,13 @@ func (s *server) watch(r request) error {
 	defer s.mu.Unlock()
 	if m := s.machines[r.Machine]; m != nil {
 		if m.process.pid == r.Pid && m.monitor.path == r.Monitor && !m.hasEnded() {
+			m.knows(r.Generation)
 			return nil
 		}
 		m.stop()
 		delete(s.machines, r.Machine)
 	}
-	p, err := openProcess(r.Pid)
+	p, err := openSince(r.Pid, r.Started)
 	if err != nil {
 		return fmt.Errorf("watch machine %s: %w", r.Machine, err)
 	}
@@ -244,6 +245,7 @@ func (s *server) begin(r request, p *process) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	m := &machine{name: r.Machine, host: s.Host, arbiter: s.Arbiter, log: log, process: p,
 		monitor: &monitor{path: r.Monitor, log: log.Named("qmp")}, stop: cancel, ended: make(chan struct{})}
+	m.knows(r.Generation)
 	s.machines[r.Machine] = m
 	s.tasks.Go(func() { m.monitor.keep(ctx) })
 	s.tasks.Go(func() {

@@ -89,7 +89,7 @@ func (s *supervisor) daemon(q *falseQEMU) *Client {
 
 func (s *supervisor) watch(c *Client, q *falseQEMU) {
 	s.t.Helper()
-	if err := c.Watch(limited(s.t), machine1, q.pid(), q.path); err != nil {
+	if err := c.Watch(limited(s.t), Watched{Machine: machine1, Pid: q.pid(), Monitor: q.path}); err != nil {
 		s.t.Fatal(err)
 	}
 	s.connected(c)
@@ -467,7 +467,7 @@ func TestSupervisorIsRestarted(t *testing.T) {
 	if _, ok := <-c.Ended(); ok || c.Err() == nil {
 		t.Errorf("the end was not told: %v", c.Err())
 	}
-	if err := c.Watch(limited(t), machine1, q.pid(), q.path); err == nil {
+	if err := c.Watch(limited(t), Watched{Machine: machine1, Pid: q.pid(), Monitor: q.path}); err == nil {
 		t.Error("a supervisor that is gone watches")
 	}
 	if !q.alive() || q.runs() {
@@ -506,7 +506,7 @@ func TestQEMUEnds(t *testing.T) {
 	if list, err := c.List(limited(t)); err != nil || len(list) != 0 {
 		t.Errorf("list %v, %v", list, err)
 	}
-	if err := c.Watch(limited(t), machine1, q.pid(), q.path); err == nil {
+	if err := c.Watch(limited(t), Watched{Machine: machine1, Pid: q.pid(), Monitor: q.path}); err == nil {
 		t.Error("a process that is gone is watched")
 	}
 }
@@ -525,10 +525,10 @@ func TestOperations(t *testing.T) {
 	if c.Yank(limited(t), "other") == nil || c.Forget(limited(t), "other") == nil {
 		t.Error("a machine that nobody watches is known")
 	}
-	if c.Watch(limited(t), "other", 1, q.path) == nil || c.Watch(limited(t), "other", os.Getpid(), q.path) == nil {
+	if c.Watch(limited(t), Watched{Machine: "other", Pid: 1, Monitor: q.path}) == nil || c.Watch(limited(t), Watched{Machine: "other", Pid: os.Getpid(), Monitor: q.path}) == nil {
 		t.Error("init, or the supervisor, is a QEMU")
 	}
-	if c.Watch(limited(t), "", q.pid(), q.path) == nil || c.Watch(limited(t), "other", q.pid(), "") == nil {
+	if c.Watch(limited(t), Watched{Machine: "", Pid: q.pid(), Monitor: q.path}) == nil || c.Watch(limited(t), Watched{Machine: "other", Pid: q.pid(), Monitor: ""}) == nil {
 		t.Error("a watch of nothing")
 	}
 	s.watch(c, other) // under the same name

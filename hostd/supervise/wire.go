@@ -34,6 +34,9 @@ type request struct {
 	Machine string `json:"machine,omitempty"`
 	Pid     int    `json:"pid,omitempty"`
 	Monitor string `json:"monitor,omitempty"`
+	// Started and Generation are as in Watched; 0 of a daemon that does not tell.
+	Started    uint64 `json:"started,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
 }
 
 // response is a line of the supervisor: a greeting, a notice or an answer.
@@ -65,6 +68,11 @@ type Watched struct {
 	Pid     int    `json:"pid"`
 	// Monitor is the path of the QMP socket.
 	Monitor string `json:"monitor"`
+	// Started is when the process began, as StartTime tells: a number may become
+	// another process's.
+	Started uint64 `json:"started,omitempty"`
+	// Generation is the last one that is known to have stood at the arbiter.
+	Generation uint64 `json:"generation,omitempty"`
 	// Connected says that the monitor is open and out-of-band commands are
 	// negotiated.
 	Connected bool `json:"connected"`
