@@ -18,9 +18,11 @@
  *   BAD_ADOPT    a restarted daemon claims only if the record names a standby
  *   BAD_STUCK    a protected primary does not notice that the link is lost
  *   BAD_AGAIN    a claim that was denied is repeated
+ *   BAD_STOP     a stop asks the arbiter while output still leaves
+ *   BAD_REOPEN   a stop whose answer was lost lets output leave again
  *
- * With OUTSIDE only what leaves the hosts is checked: the first six fail even
- * then. The last two leave a host that waits or asks for ever. With REACH=n a
+ * With OUTSIDE only what leaves the hosts is checked: the first six and the last two
+ * fail even then. The other two leave a host that waits or asks for ever. With REACH=n a
  * run with n takeovers fails, to show that there is one.
  */
 
@@ -38,6 +40,9 @@
 #endif
 #ifndef ASKS
 #define ASKS 1
+#endif
+#ifndef STOPS
+#define STOPS 0
 #endif
 
 /* Roles. Left: a QEMU of an earlier daemon, silent. */
@@ -57,6 +62,7 @@
 #define HANDOVER 4
 #define RETURN   5
 #define ADOPT    6
+#define STOP     7
 
 /* Messages. */
 #define EPOCH    1
@@ -87,6 +93,7 @@ byte role[2], known[2], claim[2];
 bool up[2] = true;   /* the daemon lives */
 bool qemu[2], runs[2]; /* its QEMU lives, its guest is not stopped */
 bool pass[2];        /* output leaves at once */
+bool shut[2];        /* by a stop: nothing leaves */
 byte hist[2];        /* what the guest has sent */
 
 /* The primary's side. */
@@ -112,7 +119,8 @@ byte seen;           /* packets that have left */
 byte next;           /* the next packet's number */
 byte speaker;        /* who runs on, since the last takeover */
 byte safe;           /* the last epoch acknowledged by an undecided standby */
-byte pairs, faults, unseen, asks, killed;
+byte pairs, faults, unseen, asks, killed, stops;
+byte ended = NOBODY; /* who has stopped the machine, for good */
 #ifdef REACH
 byte takeovers;
 #endif
@@ -122,14 +130,18 @@ bool calm;           /* no more faults, nobody asks, guests are quiet */
 /* Output. What is committed may also come late, from a primary that knows
    nothing of a takeover: then the new one remembers it. */
 inline emit(h, packets, committed) {
+	assert(ended == NOBODY || (committed && ended != h)); /* anybody may start it again */
 	assert(WITHIN(seen, hist[h]) || (committed && speaker != h && WITHIN(packets, hist[speaker])));
 	seen = seen | (packets)
 }
 
 inline speak(h) {
-	pass[h] = true; runs[h] = true;
+	pass[h] = !shut[h]; runs[h] = true;
 	assert(!(qemu[0] && runs[0] && pass[0] && qemu[1] && runs[1] && pass[1]));
-	emit(h, hist[h], false)
+	if
+	:: pass[h] -> emit(h, hist[h], false)
+	:: else
+	fi
 }
 
 inline tell(h, message, value) {
@@ -163,7 +175,7 @@ inline forget(h) {
 
 /* The end of a host's part: fenced, dropped, or QEMU gone. */
 inline leave(h) {
-	role[h] = OFF; qemu[h] = false; runs[h] = false; pass[h] = false; known[h] = 0;
+	role[h] = OFF; qemu[h] = false; runs[h] = false; pass[h] = false; shut[h] = false; known[h] = 0;
 	closeLink(h); forget(h)
 }
 
@@ -211,9 +223,11 @@ inline failed(h) {
 inline granted(h, kind) {
 	known[h] = wayExpect[h] + 1;
 	if
-	:: kind == PAIR -> paired(h)
-	:: kind == SOLO || kind == ADOPT -> alone(h)
-	:: kind == TAKEOVER || kind == HANDOVER ->
+	:: shut[h] && kind != STOP && kind != RETURN -> ask(h, STOP, known[h]) /* and for nothing else */
+	:: kind == STOP -> leave(h)
+	:: !shut[h] && kind == PAIR -> paired(h)
+	:: !shut[h] && (kind == SOLO || kind == ADOPT) -> alone(h)
+	:: !shut[h] && (kind == TAKEOVER || kind == HANDOVER) ->
 		role[h] = TAKE; claim[h] = NOCLAIM;
 		hist[h] = stored[h]; /* no epoch that comes later counts */
 		if
@@ -236,9 +250,10 @@ inline denied(h, kind) {
 	:: true -> way[h] = kind
 #endif
 	:: kind == ADOPT -> claim[h] = NOCLAIM /* and look again */
-	:: kind != ADOPT && voice == h && gen == wayExpect[h] + 1 && kind != SOLO && kind != RETURN -> granted(h, kind)
-	:: kind == SOLO && voice == h -> known[h] = gen; ask(h, SOLO, gen)
-	:: kind == PAIR && voice == h && gen > wayExpect[h] + 1 -> role[h] = PROT; known[h] = gen; ask(h, SOLO, gen)
+	:: kind == STOP && voice == h -> known[h] = gen; ask(h, STOP, gen)
+	:: kind != ADOPT && voice == h && gen == wayExpect[h] + 1 && kind != SOLO && kind != RETURN && kind != STOP -> granted(h, kind)
+	:: kind == SOLO && voice == h -> known[h] = gen; ask(h, (shut[h] -> STOP : SOLO), gen)
+	:: kind == PAIR && voice == h && gen > wayExpect[h] + 1 -> role[h] = PROT; known[h] = gen; ask(h, (shut[h] -> STOP : SOLO), gen)
 	:: else -> leave(h)
 	fi
 }
@@ -252,7 +267,8 @@ inline denied(h, kind) {
 
 inline set(h, kind) {
 	gen++;
-	voice = (kind == RETURN -> OTHER(h) : h);
+	voice = (kind == RETURN -> OTHER(h) : (kind == STOP -> NOBODY : h));
+	ended = (kind == STOP -> h : NOBODY);
 	sby = (kind == PAIR -> OTHER(h) : NOBODY)
 }
 
@@ -313,7 +329,7 @@ inline store(h, packets) {
 
 inline acked(h) {
 	if
-	:: role[h] == PROT && qemu[h] && waits[h] && !handed[h] -> release(h)
+	:: role[h] == PROT && qemu[h] && waits[h] && !handed[h] && !shut[h] -> release(h)
 	:: role[h] == SEED && qemu[h] && claim[h] == NOCLAIM -> ask(h, PAIR, known[h])
 	:: else
 	fi
@@ -400,7 +416,7 @@ end:	do
 	:: d_step { WORKS(me) && next < PACKETS && !calm ->
 		hist[me] = hist[me] | (1 << next); next++;
 		if
-		:: pass[me] -> emit(me, hist[me], false)
+		:: pass[me] && !shut[me] -> emit(me, hist[me], false)
 		:: else
 		fi }
 	:: atomic { up[me] && role[me] == LEFT && claim[me] == NOCLAIM -> recover(me) }
@@ -430,13 +446,19 @@ inline land() {
 /* Won, and the host is not told: it repeats the claim. */
 #define WINS(h) (claim[h] != NOCLAIM && way[h] == claim[h] && gen == wayExpect[h] && MAYTAKE(h, way[h]))
 
+#ifdef BAD_REOPEN
+#define REOPEN(h) shut[h] = (claim[h] != STOP && shut[h])
+#else
+#define REOPEN(h) skip
+#endif
+
 proctype arbiter() {
 	byte kind, h;
 end:	do
 	:: d_step { way[0] != NOCLAIM -> h = 0; land() }
 	:: d_step { way[1] != NOCLAIM -> h = 1; land() }
-	:: d_step { WINS(0) && unseen < UNSEEN && !calm -> unseen++; set(0, way[0]) }
-	:: d_step { WINS(1) && unseen < UNSEEN && !calm -> unseen++; set(1, way[1]) }
+	:: d_step { WINS(0) && unseen < UNSEEN && !calm -> unseen++; REOPEN(0); set(0, way[0]) }
+	:: d_step { WINS(1) && unseen < UNSEEN && !calm -> unseen++; REOPEN(1); set(1, way[1]) }
 	od
 }
 
@@ -461,7 +483,7 @@ inline crash(h) {
 	ruined = ruined || role[h] == TAKE || (role[h] == STBY && decided[h]);
 	if
 	:: qemu[h] && role[h] != STBY && role[h] != TAKE ->
-		closeLink(h); forget(h); role[h] = LEFT; pass[h] = false; known[h] = 0
+		closeLink(h); forget(h); role[h] = LEFT; pass[h] = false; shut[h] = false; known[h] = 0
 	:: else -> leave(h)
 	fi
 }
@@ -484,6 +506,20 @@ inline abandon(h) {
 	fi
 }
 
+/* An operator stops the machine, whatever the role. The door is shut first; a claim
+   that is on its way is waited for. */
+inline stop(h) {
+	stops++;
+#ifndef BAD_STOP
+	shut[h] = true;
+#endif
+	if
+	:: role[h] == STBY && !decided[h] -> leave(h)
+	:: role[h] != STBY && claim[h] == NOCLAIM -> ask(h, STOP, known[h])
+	:: else
+	fi
+}
+
 #define FAULT(h) (faults < FAULTS && !calm && up[h] && role[h] != OFF)
 
 /* Faults and operators, around one host. */
@@ -501,6 +537,7 @@ end:	do
 	:: d_step { !calm && asks < ASKS && role[h] == STBY && some[h] && !decided[h] -> asks++; asked[h] = true;
 		ruined = ruined || (!named[h] && gen == known[h]); /* too early: it will be denied, and dropped */
 		decide(h, TAKEOVER) }
+	:: d_step { !calm && stops < STOPS && up[h] && role[h] != OFF && role[h] != LEFT && qemu[h] && !shut[h] -> stop(h) }
 	:: d_step { !calm && h == 0 -> calm = true }
 	od
 }
@@ -526,7 +563,7 @@ proctype judge() {
 	d_step {
 		rest(0); rest(1);
 		inside(!(VOICE(0) && VOICE(1)));
-		inside(VOICE(0) || VOICE(1) || ruined || (killed > 0 && faults > 1))
+		inside(VOICE(0) || VOICE(1) || stops > 0 || ruined || (killed > 0 && faults > 1))
 	}
 }
 

@@ -35,6 +35,8 @@ func TestModel(t *testing.T) {
 		"three pairs, two faults":   {Defines: []string{"PAIRS=3", "PACKETS=2"}},
 		"one pair, three faults":    {Defines: []string{"PAIRS=1", "FAULTS=3", "PACKETS=2"}},
 		"answers lost twice":        {Defines: []string{"FAULTS=1", "UNSEEN=2"}},
+		"stopped":                   {Defines: []string{"PAIRS=1", "PACKETS=2", "STOPS=1"}},
+		"runs end, with a stop":     {Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=1", "STOPS=1"}, Cycles: true},
 		"runs end, with two faults": {Defines: []string{"PACKETS=2", "ASKS=0"}, Cycles: true},
 		"runs end, with operators":  {Defines: []string{"FAULTS=1"}, Cycles: true},
 	} {
@@ -70,6 +72,8 @@ func TestBadVariants(t *testing.T) {
 		"takeover by a standby that is not named":      {Defines: []string{"BAD_UNNAMED", "OUTSIDE"}},
 		"output before a restarted daemon has asked":   {Defines: []string{"BAD_RESTART", "OUTSIDE"}},
 		"adopted without a claim":                      {Defines: []string{"BAD_ADOPT", "OUTSIDE"}},
+		"output leaves while a stop is asked":          {Defines: []string{"BAD_STOP", "STOPS=1", "OUTSIDE"}},
+		"an unanswered stop is undone":                 {Defines: []string{"BAD_REOPEN", "STOPS=1", "OUTSIDE"}},
 		"acknowledged after the decision, seen inside": {Defines: []string{"BAD_ACK"}},
 		"a lost link is not noticed":                   {Defines: []string{"BAD_STUCK"}},
 	} {
