@@ -17,10 +17,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 const (
@@ -109,6 +111,9 @@ type Member struct {
 	// etcd is nil until StartEtcd has returned.
 	etcd *embed.Etcd
 
+	// verified is closed when its records are known to be what it acknowledged.
+	verified chan struct{}
+
 	// leaving ends calls that wait for a quorum.
 	leaving context.Context
 	leave   context.CancelFunc
@@ -128,7 +133,7 @@ func StartMember(o MemberOptions) (*Member, error) {
 	if o.free == nil {
 		o.free = freeBytes
 	}
-	m := &Member{options: o, fatal: make(chan error, 1), err: make(chan error, 1)}
+	m := &Member{options: o, fatal: make(chan error, 1), err: make(chan error, 1), verified: make(chan struct{})}
 	m.leaving, m.leave = context.WithCancel(context.Background())
 	cfg, err := o.config(m)
 	if err == nil {
@@ -138,11 +143,19 @@ func StartMember(o MemberOptions) (*Member, error) {
 		m.leave()
 		return nil, fmt.Errorf("start arbiter member %s in %s: %w", o.Name, o.Dir, err)
 	}
-	m.owned.Go(m.watch)
+	unfit := make(chan error, 1)
+	m.owned.Go(func() {
+		if err := m.verify(); err != nil && m.leaving.Err() == nil {
+			unfit <- err
+		}
+	})
+	m.owned.Go(func() { m.watch(unfit) })
 	return m, nil
 }
 
-// Ready is closed once the member is part of a cluster that has a quorum.
+// Ready is closed once the member is part of a cluster that has a quorum. It
+// answers from a moment later, when its records are compared with what it had
+// acknowledged; where they are not that, it ends with ErrDamaged.
 func (m *Member) Ready() <-chan struct{} { return m.etcd.Server.ReadyNotify() }
 
 // Err gives the reason if the member ends other than by Close. It is closed
@@ -168,6 +181,21 @@ func (m *Member) Close() error {
 func (m *Member) start(o MemberOptions, cfg *embed.Config) (err error) {
 	if m.lock, err = o.lockDir(); err != nil {
 		return err
+	}
+	if err := o.checkData(); err != nil {
+		return errors.Join(err, m.lock.Close())
+	}
+	if o.Join && !wal.Exist(filepath.Join(o.Dir, "member", "wal")) {
+		err := o.checkJoin(cfg)
+		if err == nil {
+			// The mark is of the member whose place this one takes.
+			if err = os.Remove(o.markFile()); errors.Is(err, os.ErrNotExist) {
+				err = nil
+			}
+		}
+		if err != nil {
+			return errors.Join(err, m.lock.Close())
+		}
 	}
 	if o.secure() {
 		if m.front, err = o.openFront(cfg); err != nil {
@@ -219,7 +247,7 @@ func (o MemberOptions) explain(err error) error {
 }
 
 // watch reports the first reason for which the member ends by itself.
-func (m *Member) watch() {
+func (m *Member) watch(unfit <-chan error) {
 	var why error
 	select {
 	case <-m.leaving.Done():
@@ -227,6 +255,7 @@ func (m *Member) watch() {
 	case why = <-m.fatal:
 	case why = <-m.etcd.Err():
 	case why = <-m.crowded():
+	case why = <-unfit:
 	case <-m.etcd.Server.StopNotify():
 		why = errors.New("it was removed from its cluster, or its data does not fit the others'; replace it")
 	}
@@ -310,6 +339,11 @@ func (m *Member) while(ctx context.Context, request any, _ *grpc.UnaryServerInfo
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.leaving, cancel)()
+	select {
+	case <-m.verified:
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 	return handle(ctx, request)
 }
 
