@@ -92,7 +92,7 @@ func (o MemberOptions) checkData() error {
 			return nil // the cluster says who it is: checkJoin
 		}
 		if err == nil && m != nil {
-			err = fmt.Errorf("%w: %s has no log, but the member once had one", ErrDamaged, o.Dir)
+			err = fmt.Errorf("%w: %s has no log, but the member once had one: %s", ErrDamaged, o.Dir, o.replacing())
 		}
 		return err
 	}
@@ -108,6 +108,12 @@ func (o MemberOptions) checkData() error {
 			ErrDamaged, logs, last, term, m.Index, m.Term)
 	}
 	return nil
+}
+
+// replacing tells how a member is replaced.
+func (o MemberOptions) replacing() string {
+	return fmt.Sprintf("on another member remove it (etcdctl member remove), add it (etcdctl member add %s --peer-urls=%s), then let it join",
+		o.Name, o.url(o.Peer))
 }
 
 // readLog returns the term and the last entry of a log.

@@ -234,8 +234,7 @@ func (o MemberOptions) explain(err error) error {
 	switch text := err.Error(); {
 	case strings.Contains(text, "has already been bootstrapped"):
 		return fmt.Errorf("%w: the cluster knows this member, but its data is gone. "+
-			"It must not begin anew under its old identity: on another member remove it (etcdctl member remove), "+
-			"add it (etcdctl member add %s --peer-urls=%s), then let it join", err, o.Name, o.url(o.Peer))
+			"It must not begin anew under its old identity: %s", err, o.replacing())
 	case strings.Contains(text, "error validating peerURLs"), strings.Contains(text, "member count is unequal"):
 		return fmt.Errorf("%w: the running cluster has other members than the configuration: "+
 			"add this one there first (etcdctl member add %s --peer-urls=%s), and list the same members here",

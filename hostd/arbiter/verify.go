@@ -103,8 +103,7 @@ func (o MemberOptions) checkJoin(cfg *embed.Config) error {
 		}
 		known, err := o.hasRun(web, o.url(p.Peer).String())
 		if known {
-			return fmt.Errorf("%w: the cluster knows it as one that has run: on another member remove it (etcdctl member remove), "+
-				"add it (etcdctl member add %s --peer-urls=%s), then let it join", ErrDamaged, o.Name, o.url(o.Peer))
+			return fmt.Errorf("%w: the cluster knows it as one that has run: %s", ErrDamaged, o.replacing())
 		}
 		if err == nil {
 			return nil
