@@ -597,7 +597,11 @@ func TestStrangersTakeNoRoomOnAMembersPorts(t *testing.T) {
 				open.Add(-1)
 			}()
 		}
+		begun := time.Now()
 		waitFor(t, func() bool { return open.Load() <= most })
+		if took := time.Since(begun); took > 4*time.Second { // the limit of a handshake is 5 s
+			t.Errorf("%s: they were many for %v", address, took)
+		}
 		if err := knock(address, ca.client(t, "a")); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}

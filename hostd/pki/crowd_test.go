@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -57,6 +58,34 @@ func TestACrowdTakesNoRoomFromOthers(t *testing.T) {
 	c.leave(quiet)
 	if c.speaks(quiet, most) != nil || c.size() > 2*most {
 		t.Error("who left is there")
+	}
+}
+
+// interrupted lets something happen between what it says first and what it hears.
+type interrupted struct {
+	net.Conn
+	between func()
+	once    sync.Once
+}
+
+func (i *interrupted) Read(b []byte) (int, error) {
+	i.once.Do(i.between)
+	return i.Conn.Read(b)
+}
+
+// TestMuxKeepsWhoSpeaks: any number of silent strangers may come between an
+// honest peer's first words and its last.
+func TestMuxKeepsWhoSpeaks(t *testing.T) {
+	p := serve(t, nil)
+	conn := p.dial(t)
+	peer := tls.Client(&interrupted{Conn: conn, between: func() {
+		for range 4 * mostPending {
+			p.dial(t)
+		}
+	}}, load(t, p.dir, "a", Options{}).Client("b", "greet"))
+	peer.SetDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(peer); string(got) != "hello a" || err != nil {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 
