@@ -111,7 +111,7 @@ type answers struct {
 
 func (s *Scene) step(ctx context.Context, rate int, stream uint32) (a answers, err error) {
 	r := traffic.NewRecorder(1 << 16)
-	server, err := traffic.StartUDPServer(s.Server.Name, s.address(lab.ServerAddress, probePort), r)
+	server, err := traffic.StartUDPServer(s.Server.Name, s.address(lab.ServerAddress, loadPort), r)
 	if err != nil {
 		return a, err
 	}

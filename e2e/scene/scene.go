@@ -20,9 +20,13 @@ import (
 // Machine is the name of the protected machine.
 const Machine = "nat"
 
+// Ports of the server. What still waits for a slow guest when its traffic has ended
+// is not taken for another's.
 const (
 	probePort = 7000
 	tcpPort   = 7001
+	bootPort  = 7002
+	loadPort  = 7003
 )
 
 // Options of a Scene.
@@ -184,7 +188,7 @@ func (s *Scene) BootOn(ctx context.Context, h *lab.Host, m lab.Machine) error {
 // awaitPackets sends probes until one comes back.
 func (s *Scene) awaitPackets(ctx context.Context) error {
 	r := traffic.NewRecorder(1 << 16)
-	server, err := traffic.StartUDPServer(s.Server.Name, s.address(lab.ServerAddress, probePort), r)
+	server, err := traffic.StartUDPServer(s.Server.Name, s.address(lab.ServerAddress, bootPort), r)
 	if err != nil {
 		return err
 	}
