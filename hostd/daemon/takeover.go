@@ -175,7 +175,7 @@ func (g *guest) repeatAnnouncement() {
 	for range times {
 		select {
 		case <-tick.C:
-			g.announce()
+			g.announceAgain()
 		case <-g.ctx.Done():
 			return
 		}

@@ -48,10 +48,10 @@ func (g *guest) passUntil(until time.Time) {
 
 func (g *guest) passNoMore() { g.gate.PassUntil(time.Time{}) }
 
-// announce tells the network where the machine is.
-func (g *guest) announce() {
+// announceAgain tells the network where the machine is, if it still is here.
+func (g *guest) announceAgain() {
 	g.door.Speak(func() {
-		if err := g.gate.Announce(); err != nil {
+		if err := g.gate.AnnounceAgain(); err != nil {
 			g.log.Error("addresses not announced", "error", err)
 		}
 	})

@@ -90,7 +90,16 @@ func (g *Gate) Learn(addresses []Address) {
 // gratuitous ARP (RFC 5227) and unsolicited neighbour advertisements
 // (RFC 4861 7.2.6), or RARP where no address is known, as QEMU itself does
 // after a migration.
-func (g *Gate) Announce() error {
+func (g *Gate) Announce() error { return g.announce(func() bool { return true }) }
+
+// AnnounceAgain is Announce as long as output passes. Where it is held a standby may
+// have taken over, and the network must not be drawn away from it.
+func (g *Gate) AnnounceAgain() error {
+	return g.announce(func() bool { return g.out.mode == passing })
+}
+
+// announce where it is due, asked with the output's lock held.
+func (g *Gate) announce(due func() bool) error {
 	for i, p := range g.ports {
 		frames, err := announcements(p.MAC, p.learned.list())
 		if err != nil {
@@ -98,6 +107,9 @@ func (g *Gate) Announce() error {
 		}
 		g.out.Lock()
 		for _, f := range frames {
+			if !due() {
+				break
+			}
 			g.transmit(i, time.Time{}, &g.stats.announced, append(make([]byte, vnetHeader), f...))
 		}
 		g.out.Unlock()

@@ -369,6 +369,33 @@ func TestLearnsAndAnnouncesAddresses(t *testing.T) {
 	eventually(t, "both addresses learned", func() bool { return len(w.Addresses()) == 2 })
 }
 
+// TestAnnouncesAgainOnlyWhatPasses: from the first cut on another host may have
+// become the one where the guest is reached.
+func TestAnnouncesAgainOnlyWhatPasses(t *testing.T) {
+	w := newWire(t, Options{})
+	for _, step := range []struct {
+		what      string
+		do        func()
+		announces bool
+	}{
+		{"silent", func() {}, false},
+		{"held", w.Hold, false},
+		{"passing", w.Pass, true},
+		{"cut", func() { w.Cut(1) }, false},
+		{"passing again", w.Pass, true},
+		{"over", w.Silence, false},
+	} {
+		step.do()
+		before := w.stats.announced.Load()
+		if err := w.AnnounceAgain(); err != nil {
+			t.Fatal(err)
+		}
+		if announces := w.stats.announced.Load() != before; announces != step.announces {
+			t.Errorf("%s: announces %v", step.what, announces)
+		}
+	}
+}
+
 func TestAnnouncementFrames(t *testing.T) {
 	unknown, err := announcements(guestMAC, nil)
 	if err != nil || len(unknown) != 1 || binary.BigEndian.Uint16(unknown[0][12:]) != 0x8035 {
