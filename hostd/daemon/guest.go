@@ -177,6 +177,9 @@ func (g *guest) run() {
 		case e := <-g.events:
 			_ = g.step(e)
 		case q := <-g.asks:
+			for len(g.events) > 0 { // what happened before it was asked
+				_ = g.step(<-g.events)
+			}
 			q.answer <- g.step(q.event)
 		case <-g.ctx.Done():
 			return

@@ -164,7 +164,7 @@ func (d *Daemon) tryRecover(g *guest) (done bool, err error) {
 		if err = d.adopt(ctx, g, qemu, stands); err == nil {
 			return true, nil
 		}
-	} else if err == nil && l.decided && !gone {
+	} else if err == nil && l.decided && !gone && stands.Voice != "" {
 		err = fmt.Errorf("%s has the voice (generation %d); machine %s stays here, silent", voiceOf(stands), stands.Generation, g.name)
 	} else if err == nil {
 		qemu.Remove()
@@ -195,9 +195,11 @@ func (d *Daemon) standing(ctx context.Context, g *guest) (arbiter.Record, error)
 	return stands, nil
 }
 
-// mine reports whether this host may claim to go on with the machine.
+// mine reports whether this host may claim to go on with the machine. Where nobody
+// has the voice, an operator decides so only if the arbiter has forgotten: another
+// host may have spoken since, before the machine was stopped there.
 func mine(stands arbiter.Record, host string, l *earlier) bool {
-	return stands.Voice == host || l.decided && stands.Voice == ""
+	return stands.Voice == host || l.decided && stands.Voice == "" && voice.Forgot(stands, l.saved.Generation)
 }
 
 // endLeft forgets a machine of an earlier daemon of which nothing is left.
