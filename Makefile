@@ -12,6 +12,8 @@ KEEP ?= 24
 # How long soak goes on, and its first seed; 0 is one at random.
 DURATION ?= 1h
 SEED ?= 0
+# How often sim runs, and from which seed on; 0 is the first.
+RUNS ?= 10000
 # How often and for how long micro runs each benchmark, and what it compares with.
 COUNT ?= 6
 BENCHTIME ?= 100ms
@@ -31,10 +33,13 @@ SUMMARY = go run ./e2e/summary
 ifneq ($(QUOTA),)
 SUMMARY = go run ./e2e/quota $(QUOTA) go run ./e2e/summary
 endif
+# The whole daemons' simulation takes its 10,000 runs without the race detector, and
+# some with it among the others.
+SIM = -run Simulation -count 1 -timeout 60m ./hostd/sim
 # Allocations are counted without the race detector, under which pools forget.
 EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 
-.PHONY: help setup build images demo test unit e2e machines soak bench scale micro mutants fuzz fuzz-short lint clean
+.PHONY: help setup build images demo test unit e2e machines sim soak bench scale micro mutants fuzz fuzz-short lint clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,16 +60,20 @@ demo: setup build ## show the main job; report in build/demo
 	@$(BIN)/demo
 
 test: lint setup build ## run every test; QUOTA=50% shows what a slower machine makes of it
-	@$(SUMMARY) -- $(UNIT_FLAGS) $(UNIT) -- $(EXACT) -- $(E2E_FLAGS) $(E2E)
+	@$(SUMMARY) -- $(UNIT_FLAGS) $(UNIT) -- $(EXACT) -- $(SIM) -- $(E2E_FLAGS) $(E2E)
 
 unit: ## run the tests that need no set-up
-	@$(SUMMARY) -- $(UNIT_FLAGS) $(UNIT) -- $(EXACT)
+	@$(SUMMARY) -- $(UNIT_FLAGS) $(UNIT) -- $(EXACT) -- $(SIM)
 
 e2e: setup build ## run the tests against real guests
 	@$(SUMMARY) -- $(E2E_FLAGS) $(E2E)
 
 machines: setup build ## protect machines of many shapes: all pairs of processors, cards, memory, disks, devices, QEMUs
 	@go run ./e2e/machines
+
+sim: ## run whole daemons RUNS (10000) times against operators and faults, from SEED (1) on
+	@go test -c -o build/sim.test ./hostd/sim
+	@build/sim.test -test.run Simulation -test.timeout 0 -sim.runs $(RUNS) -sim.seed $(if $(filter 0,$(SEED)),1,$(SEED))
 
 soak: setup build ## let the nemesis break the pair for DURATION (1h), from SEED if given; report in build/soak
 	@go run ./e2e/soak -duration $(DURATION) -seed $(SEED)
