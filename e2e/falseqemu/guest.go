@@ -16,6 +16,7 @@ const (
 	LargeDevice   = "large device"   // a device state of 1 TiB
 	FailsTakeover = "fails takeover" // ends when it is to run from a replica
 	SleepsOn      = "sleeps on"      // takes a replica and does not run
+	Tears         = "tears"          // takes what waits on the agent channel with its guest stopped
 )
 
 // Places where a false QEMU goes on no more, as faults.

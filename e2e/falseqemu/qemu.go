@@ -27,6 +27,7 @@ type qemu struct {
 	runState string
 
 	capabilities map[string]bool
+	agent        chan net.Conn // the channel, if there is one
 }
 
 // Play is QEMU with these arguments. It ends with an error, or with the process
@@ -40,11 +41,14 @@ func Play(args []string) error {
 	if guest.Fault == Ends {
 		return errors.New("qemu: -device unheard-of: no such device")
 	}
-	q := &qemu{guest: guest, status: "none", runState: "running", capabilities: map[string]bool{}}
+	q := &qemu{guest: guest, agent: make(chan net.Conn, 1), status: "none", runState: "running", capabilities: map[string]bool{}}
 	if option(args, "-incoming") != "" {
 		q.runState = "inmigrate"
 	}
 	if q.memory, err = makeRAM(option(args, "-object")); err != nil {
+		return err
+	}
+	if err := q.listenAgent(options(args, "-chardev")); err != nil {
 		return err
 	}
 	return q.serve(options(args, "-qmp"))
@@ -228,6 +232,10 @@ func (q *qemu) colo(conn net.Conn) {
 			return
 		}
 		q.stops()
+		if q.guest.Fault == Tears {
+			q.takeAgent()
+			move(stream, q.guest, n, q.memory)
+		}
 		if n == q.guest.Hang {
 			stall(conn)
 			return

@@ -111,3 +111,19 @@ func dirty(stream []byte, g Guest, epoch uint64) {
 		at += pageSize + 8
 	}
 }
+
+// move makes a checkpoint's pages others than those of the one before it.
+func move(stream []byte, g Guest, number int, memory uint64) {
+	const head = 5 // of the section
+	at := len(commands(g)) + head
+	for i := range g.Dirty {
+		offset := uint64(number*g.Dirty+i) * pageSize % memory
+		if i == 0 {
+			binary.BigEndian.PutUint64(stream[at:], offset|data)
+			at += 1 + len(block)
+		} else {
+			binary.BigEndian.PutUint64(stream[at:], offset|data|sameBlock)
+		}
+		at += 8 + pageSize
+	}
+}
