@@ -72,6 +72,7 @@ machines: setup build ## protect machines of many shapes: all pairs of processor
 	@go run ./e2e/machines
 
 sim: ## run whole daemons RUNS (10000) times against operators and faults, from SEED (1) on
+	@mkdir -p build
 	@go test -c -o build/sim.test ./hostd/sim
 	@build/sim.test -test.run Simulation -test.timeout 0 -sim.runs $(RUNS) -sim.seed $(if $(filter 0,$(SEED)),1,$(SEED))
 

@@ -20,7 +20,7 @@ var (
 
 // stuckAfter of real time a run is taken to hang: then something waits for a lock
 // whose owner waits for the clock.
-const stuckAfter = time.Minute
+const stuckAfter = 10 * time.Minute
 
 var total, found atomic.Int64
 
