@@ -94,6 +94,7 @@ type QEMUConfig struct {
 type Limits struct {
 	HeldOutput  string `yaml:"held-output,omitempty"`
 	HeldInput   string `yaml:"held-input,omitempty"`
+	InputDelay  string `yaml:"input-delay,omitempty"`
 	DeviceState string `yaml:"device-state,omitempty"`
 	InputLog    string `yaml:"input-log,omitempty"`
 	DeltaCache  string `yaml:"delta-cache,omitempty"`

@@ -29,7 +29,7 @@ func machine(role string) *control.Machine {
 		Agent: "connected", CheckpointPolicy: "demand", OutputPolicy: "hold", Quiescence: "quiesced", Epoch: 17, Checkpoints: 16,
 		PauseUs: q, QuiesceUs: q, CommitUs: q, DirtyPages: 230, DirtyBytes: 12 << 20, BytesShipped: 3 << 20,
 		Output: &control.Output{HeldFrames: 1, HeldBytes: 1500, Released: 900, Dropped: 0, Resent: 2},
-		Input:  &control.Input{Held: 4, Delivered: 1000, Logged: 990, Replayed: 7}, InputLog: "sync", Warnings: []string{"mind this"}, UptimeSeconds: 90, ReplicaEpoch: 16, Console: "/var/log/nat"}
+		Input:  &control.Input{Held: 4, Delivered: 1000, Dropped: 5, Late: 3, Logged: 990, Replayed: 7}, InputLog: "sync", Warnings: []string{"mind this"}, UptimeSeconds: 90, ReplicaEpoch: 16, Console: "/var/log/nat"}
 }
 
 func (f *fake) answer(role, format string, args ...any) (*control.Machine, error) {

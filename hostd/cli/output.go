@@ -131,7 +131,8 @@ func machineText(w io.Writer, m *control.Machine) {
 	}
 	row("output", "%d frames released, %d held (%s), %d resent, %d dropped", m.Output.GetReleased(), m.Output.GetHeldFrames(),
 		humanize.IBytes(m.Output.GetHeldBytes()), m.Output.GetResent(), m.Output.GetDropped())
-	row("input", "%d frames delivered, %d held, %d dropped", m.Input.GetDelivered(), m.Input.GetHeld(), m.Input.GetDropped())
+	row("input", "%d frames delivered, %d held, %d dropped, %d of them too late for the guest", m.Input.GetDelivered(), m.Input.GetHeld(),
+		m.Input.GetDropped(), m.Input.GetLate())
 	row("input log", "%d frames logged, %d not logged, %d replayed", m.Input.GetLogged(), m.Input.GetUnlogged(), m.Input.GetReplayed())
 	for _, warning := range m.Warnings {
 		row("warning", "%s", warning)

@@ -95,11 +95,13 @@ type QEMU struct {
 
 // Limits bound the daemon's memory for each machine.
 type Limits struct {
-	HeldOutput  yamlfile.Size `yaml:"held-output"`
-	HeldInput   yamlfile.Size `yaml:"held-input"`
-	DeviceState yamlfile.Size `yaml:"device-state"`
-	InputLog    yamlfile.Size `yaml:"input-log"`
-	DeltaCache  yamlfile.Size `yaml:"delta-cache"`
+	HeldOutput yamlfile.Size `yaml:"held-output"`
+	HeldInput  yamlfile.Size `yaml:"held-input"`
+	// InputDelay is no memory: how long what arrives waits for a guest that is slow.
+	InputDelay  yamlfile.Duration `yaml:"input-delay"`
+	DeviceState yamlfile.Size     `yaml:"device-state"`
+	InputLog    yamlfile.Size     `yaml:"input-log"`
+	DeltaCache  yamlfile.Size     `yaml:"delta-cache"`
 	// Epoch is 0 for the guest's memory and an eighth.
 	Epoch yamlfile.Size `yaml:"epoch"`
 }
@@ -127,7 +129,7 @@ func Default() Config {
 		TLS:       TLS{CA: "/etc/stillpoint/pki/ca.crt", Cert: "/etc/stillpoint/pki/host.crt", Key: "/etc/stillpoint/pki/host.key"},
 		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond), QEMU: yamlfile.Duration(5 * time.Second)},
 		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto"},
-		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20},
+		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, InputDelay: yamlfile.Duration(time.Second), DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20},
 		Link:      Link{Compress: CompressAuto},
 		Log:       Log{Level: "warn", Format: "text"},
 	}
@@ -203,6 +205,9 @@ func (c Config) check(f *yamlfile.File) {
 	oneOf(f, "qemu.accel", c.QEMU.Accel, "auto", "kvm", "tcg")
 	atLeast(f, "limits.held-output", c.Limits.HeldOutput, 1<<20)
 	atLeast(f, "limits.held-input", c.Limits.HeldInput, 1<<20)
+	if d := c.Limits.InputDelay; d < yamlfile.Duration(10*time.Millisecond) || d > yamlfile.Duration(time.Minute) {
+		f.Problem("limits.input-delay", "%v is not between 10ms and 1m", time.Duration(d))
+	}
 	atLeast(f, "limits.device-state", c.Limits.DeviceState, 1<<20)
 	atLeast(f, "limits.input-log", c.Limits.InputLog, 1<<20)
 	if c.Limits.DeltaCache != 0 {

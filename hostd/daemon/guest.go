@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -128,7 +129,8 @@ func (g *guest) start(first pair.Event) {
 
 func (g *guest) gateOptions() gate.Options {
 	o := gate.Options{HeldOutput: int(g.d.config.Limits.HeldOutput), HeldInput: int(g.d.config.Limits.HeldInput),
-		AtOnce: outputOf(g.spec.Protection).Leaves, Changed: g.uplinkChanged,
+		InputDelay: time.Duration(g.d.config.Limits.InputDelay),
+		AtOnce:     outputOf(g.spec.Protection).Leaves, Changed: g.uplinkChanged,
 		Log: g.log.Named("gate")}
 	for _, p := range g.spec.Ports {
 		o.Ports = append(o.Ports, gate.Port{Name: p.Name, Tap: p.Tap, Uplink: p.Uplink,

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"math"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -36,7 +37,7 @@ func (p *protection) keepLog() {
 	for {
 		select {
 		case <-p.g.gate.ToLog():
-			if p.flushLog() != nil {
+			if p.flushLog(math.MaxUint64) != nil {
 				return
 			}
 		case <-p.ctx.Done():
@@ -45,12 +46,13 @@ func (p *protection) keepLog() {
 	}
 }
 
-// flushLog ships every frame that the log has not had. It may be called
-// concurrently; once it returns, all frames accepted before the call are out.
-func (p *protection) flushLog() error {
+// flushLog ships every frame up to a number that the log has not had: what arrives
+// meanwhile may never end. It may be called concurrently; once it returns, those frames
+// are out.
+func (p *protection) flushLog(upto uint64) error {
 	p.logging.Lock()
 	defer p.logging.Unlock()
-	for {
+	for p.logged < upto {
 		p.input.Reset()
 		first, n := p.g.gate.TakeLog(func(f gate.Frame) bool {
 			return len(p.input.Payload()) < logBatch && p.input.Frame(uint16(f.Port), f.Data) == nil
@@ -61,8 +63,10 @@ func (p *protection) flushLog() error {
 		if err := p.sendInput(first); err != nil {
 			return err
 		}
+		p.logged = first + uint64(n) - 1
 		p.boundLog()
 	}
+	return nil
 }
 
 func (p *protection) sendInput(first uint64) error {
@@ -88,7 +92,7 @@ func (p *protection) sendInputCut(t *taken) error {
 	if p.logMode() == gate.LogOff {
 		return nil
 	}
-	if err := p.flushLog(); err != nil {
+	if err := p.flushLog(t.input.Upto); err != nil {
 		return err
 	}
 	cut := replica.InputCut{Upto: t.input.Upto, Tails: t.input.Tails}
@@ -102,7 +106,7 @@ func (p *protection) sendInputCut(t *taken) error {
 func (g *guest) endInput() {
 	g.gate.DrainInput()
 	if p := g.protection; p != nil {
-		if err := p.flushLog(); err != nil {
+		if err := p.flushLog(g.gate.Arrived()); err != nil {
 			g.log.Debug("input not passed on", "error", err)
 		}
 	}

@@ -192,7 +192,7 @@ func (g *guest) status() *control.Machine {
 		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output,
 		Console:  g.spec.Console,
 		Output:   &control.Output{HeldFrames: uint64(s.HeldFrames), HeldBytes: uint64(s.HeldBytes), Released: s.Released, Dropped: s.Dropped, Resent: s.Resent},
-		Input:    &control.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped, Logged: s.Logged, Unlogged: s.Unlogged},
+		Input:    &control.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped, Late: s.InputLate, Logged: s.Logged, Unlogged: s.Unlogged},
 		InputLog: g.spec.Protection.InputLog,
 	}
 	g.board.fill(m)

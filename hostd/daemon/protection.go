@@ -61,6 +61,7 @@ type protection struct {
 	// logging guards input and logHead: the log is shipped by two goroutines.
 	logging sync.Mutex
 	input   replica.OutputBatch
+	logged  uint64 // number of the last frame that was shipped
 	logHead []byte
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -30,13 +31,13 @@ func TestOnlyASlowGuestAgesFrames(t *testing.T) {
 	for name, hold := range hold {
 		t.Run(name, func(t *testing.T) {
 			w := newRealWire(t, 1, Options{InputDelay: delay})
+			pass := w.stopTime()
 			free := hold(w)
-			began := time.Now()
 			w.send(0, 1, frames)
-			eventually(t, "all wait, for long", func() bool {
-				return w.Stats().InputHeld == frames && time.Since(began) > 100*delay
-			})
+			w.waits(frames)
+			pass(100 * delay)
 			free()
+			pass(99 * delay) // what was held for so long may be worked off for as long
 			read := 0
 			eventually(t, "all are read", func() bool {
 				read += len(w.qemus[0].readAll())
@@ -45,8 +46,30 @@ func TestOnlyASlowGuestAgesFrames(t *testing.T) {
 			if s := w.Stats(); s.InputDropped > 0 {
 				t.Errorf("%d frames were dropped", s.InputDropped)
 			}
+			w.StopLog()
+			w.send(0, 1, frames)
+			w.waits(frames - flightMost)
+			pass(delay + 1)
+			w.waits(0)
+			if s := w.Stats(); s.InputLate != frames-flightMost {
+				t.Errorf("%d frames were dropped as late", s.InputLate)
+			}
 		})
 	}
+}
+
+// stopTime makes the gate's time stand, but for what pass lets pass.
+func (w *realWire) stopTime() (pass func(time.Duration)) {
+	var now atomic.Int64
+	w.in.Lock()
+	defer w.in.Unlock()
+	w.now = func() time.Duration { return time.Duration(now.Load()) }
+	return func(d time.Duration) { now.Add(int64(d)) }
+}
+
+func (w *realWire) waits(frames int) {
+	w.t.Helper()
+	eventually(w.t, fmt.Sprintf("%d frames wait", frames), func() bool { return w.Stats().InputHeld == frames })
 }
 
 // TestAnOverloadedGuestGetsFreshFrames: what a guest reads late is not what came first.
@@ -78,7 +101,8 @@ func TestAnOverloadedGuestGetsFreshFrames(t *testing.T) {
 // TestInjectedFramesComeFirst, however many they are, and none of them is dropped.
 func TestInjectedFramesComeFirst(t *testing.T) {
 	const injected, live = 3000, 300
-	w := newRealWire(t, 1, Options{InputDelay: 10 * time.Millisecond})
+	w := newRealWire(t, 1, Options{})
+	w.stopTime()
 	w.HoldInput()
 	w.send(0, injected+1, injected+live)
 	for n := 1; n <= injected; n++ {

@@ -166,6 +166,7 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 	calls := map[string]func(w *wire){
 		"Addresses":   func(w *wire) { w.Addresses() },
 		"Announce":    func(w *wire) { w.Announce() },
+		"Arrived":     func(w *wire) { w.Arrived() },
 		"CommitInput": func(w *wire) { w.CommitInput() },
 		"Cut":         func(w *wire) { w.Cut(9) },
 		"CutInput":    func(w *wire) { w.CutInput() },

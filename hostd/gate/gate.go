@@ -70,7 +70,7 @@ type Gate struct {
 	wires   Wires
 	links   *links // nil where the wires are others than this host's interfaces
 	changed func(Uplink)
-	began   time.Time
+	now     func() time.Duration // since the gate was opened
 	limit   struct {
 		output, input int
 		delay         time.Duration
@@ -191,9 +191,11 @@ func Open(o Options) (*Gate, error) {
 
 // bind makes a gate through which nothing moves by itself.
 func bind(o Options) (*Gate, error) {
-	g := &Gate{log: o.Log, began: time.Now(), held: make(chan struct{}, 1), toLog: make(chan struct{}, 1),
+	g := &Gate{log: o.Log, held: make(chan struct{}, 1), toLog: make(chan struct{}, 1),
 		blocked: make(chan struct{}, 1), closed: make(chan struct{}), patience: uplinkPatience,
 		changed: o.Changed}
+	began := time.Now()
+	g.now = func() time.Duration { return time.Since(began) }
 	g.limit.output, g.limit.input, g.limit.delay = o.HeldOutput, o.HeldInput, o.InputDelay
 	if g.limit.delay == 0 {
 		g.limit.delay = DefaultInputDelay

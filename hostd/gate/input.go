@@ -3,7 +3,6 @@ package gate
 import (
 	"fmt"
 	"math"
-	"time"
 )
 
 // Log says what happens to arriving frames before the guest gets them.
@@ -303,6 +302,3 @@ func (g *Gate) CommitInput() {
 	defer g.in.Unlock()
 	g.in.committedBytes = g.in.cutBytes
 }
-
-// now is the time since the gate was opened.
-func (g *Gate) now() time.Duration { return time.Since(g.began) }

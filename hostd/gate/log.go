@@ -96,6 +96,13 @@ func (g *Gate) TakeLog(take func(Frame) bool) (first uint64, n int) {
 	return first, n
 }
 
+// Arrived is the number of the last frame that has arrived for the log.
+func (g *Gate) Arrived() uint64 {
+	g.in.Lock()
+	defer g.in.Unlock()
+	return g.in.last
+}
+
 // Stored says that the log's far end holds every frame up to a number.
 func (g *Gate) Stored(number uint64) {
 	g.in.Lock()

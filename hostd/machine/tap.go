@@ -9,12 +9,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// tapQueue is the number of frames that wait for QEMU: a checkpoint's pause
-// of arriving frames is handed in at once.
-const tapQueue = 4000
-
 // ensureTap makes the tap unless it exists. It belongs to no bridge, has no
-// address and no IPv6: the gate is its only way out.
+// address and no IPv6: the gate is its only way out. Its queue and its MTU are the
+// gate's to set, which opens it once QEMU has.
 func ensureTap(name string) (created bool, err error) {
 	link, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -47,11 +44,7 @@ func createTap(name string) (netlink.Link, error) {
 	if err := netlink.LinkAdd(tap); err != nil {
 		return nil, err
 	}
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return nil, err
-	}
-	return link, netlink.LinkSetTxQLen(link, tapQueue)
+	return netlink.LinkByName(name)
 }
 
 func removeTap(name string) error {

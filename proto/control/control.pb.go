@@ -589,7 +589,9 @@ type Input struct {
 	Logged   uint64 `protobuf:"varint,4,opt,name=logged,proto3" json:"logged,omitempty"`
 	Unlogged uint64 `protobuf:"varint,5,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
 	// Frames that a takeover handed in again, or late.
-	Replayed      uint64 `protobuf:"varint,6,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Replayed uint64 `protobuf:"varint,6,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// What of the dropped ones had waited too long for the guest.
+	Late          uint64 `protobuf:"varint,7,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -662,6 +664,13 @@ func (x *Input) GetUnlogged() uint64 {
 func (x *Input) GetReplayed() uint64 {
 	if x != nil {
 		return x.Replayed
+	}
+	return 0
+}
+
+func (x *Input) GetLate() uint64 {
+	if x != nil {
+		return x.Late
 	}
 	return 0
 }
@@ -1255,14 +1264,15 @@ const file_control_proto_rawDesc = "" +
 	"held_bytes\x18\x02 \x01(\x04R\theldBytes\x12\x1a\n" +
 	"\breleased\x18\x03 \x01(\x04R\breleased\x12\x18\n" +
 	"\adropped\x18\x04 \x01(\x04R\adropped\x12\x16\n" +
-	"\x06resent\x18\x05 \x01(\x04R\x06resent\"\xa3\x01\n" +
+	"\x06resent\x18\x05 \x01(\x04R\x06resent\"\xb7\x01\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04held\x18\x01 \x01(\x04R\x04held\x12\x1c\n" +
 	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x18\n" +
 	"\adropped\x18\x03 \x01(\x04R\adropped\x12\x16\n" +
 	"\x06logged\x18\x04 \x01(\x04R\x06logged\x12\x1a\n" +
 	"\bunlogged\x18\x05 \x01(\x04R\bunlogged\x12\x1a\n" +
-	"\breplayed\x18\x06 \x01(\x04R\breplayed\"\xce\a\n" +
+	"\breplayed\x18\x06 \x01(\x04R\breplayed\x12\x12\n" +
+	"\x04late\x18\a \x01(\x04R\x04late\"\xce\a\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
