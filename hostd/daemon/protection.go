@@ -45,7 +45,7 @@ type protection struct {
 	learned   policy.State
 	torn      int            // checkpoints in a row
 	outputs   []*gate.Output // what the guest said in them
-	addresses int            // how many the standby knows
+	addresses []gate.Address // that the standby knows
 	pages     replica.PageBatch
 	frames    replica.OutputBatch
 	message   []byte // a small one on its way, of the goroutine that ships

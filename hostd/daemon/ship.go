@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
@@ -151,16 +152,19 @@ func (p *protection) flushOutput(epoch uint64) error {
 	return err
 }
 
-// sendAddresses tells the standby the guest's addresses when more are known.
+// sendAddresses tells the standby the guest's addresses when others are known.
 func (p *protection) sendAddresses() error {
 	known := p.g.gate.Addresses()
-	if len(known) == p.addresses {
+	if slices.Equal(known, p.addresses) {
 		return nil
 	}
-	p.addresses = len(known)
+	p.addresses = known
 	var list replica.Addresses
 	for _, a := range known {
-		list.List = append(list.List, replica.Address{Port: uint16(a.Port), MAC: p.g.mac(a.Port), IP: a.Addr})
+		if a.MAC == ([6]byte{}) {
+			a.MAC = p.g.mac(a.Port)
+		}
+		list.List = append(list.List, replica.Address{Port: uint16(a.Port), MAC: a.MAC, IP: a.Addr, Router: uint8(a.Router), Tags: a.Tags})
 	}
 	return p.link.Send(p.header(replica.TypeAddresses, 0), list.Append(nil))
 }

@@ -249,7 +249,7 @@ func (s *standby) learn(payload []byte) error {
 	}
 	var known []gate.Address
 	for _, a := range list.List {
-		known = append(known, gate.Address{Port: int(a.Port), Addr: a.IP})
+		known = append(known, gate.Address{Port: int(a.Port), Addr: a.IP, MAC: a.MAC, Router: gate.Router(a.Router), Tags: a.Tags})
 	}
 	s.g.gate.Learn(known)
 	return nil

@@ -1,95 +1,21 @@
 package gate
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 )
 
-const addressesPerPort = 64
-
-// addressBook keeps the addresses that the guest has shown to be its own on
-// one port. The guest is not trusted: the book is bounded.
-type addressBook struct {
-	sync.Mutex
-	known []netip.Addr
-}
-
-// snoop learns from what the guest says of itself: the sender of its ARP
-// frames (RFC 826), the target of its neighbour advertisements (RFC 4861).
-func (b *addressBook) snoop(mac [6]byte, frame []byte) {
-	switch binary.BigEndian.Uint16(frame[12:]) {
-	case 0x0806:
-		if len(frame) >= 42 && bytes.Equal(frame[22:28], mac[:]) {
-			b.add(netip.AddrFrom4([4]byte(frame[28:32])))
-		}
-	case 0x86dd:
-		const icmp, advertisement = 54, 136
-		if len(frame) >= 78 && frame[20] == 58 && frame[icmp] == advertisement {
-			b.add(netip.AddrFrom16([16]byte(frame[62:78])))
-		}
-	}
-}
-
-func (b *addressBook) add(a netip.Addr) {
-	if a.IsUnspecified() || a.IsMulticast() {
-		return
-	}
-	b.Lock()
-	defer b.Unlock()
-	for _, k := range b.known {
-		if k == a {
-			return
-		}
-	}
-	if len(b.known) < addressesPerPort {
-		b.known = append(b.known, a)
-	}
-}
-
-func (b *addressBook) list() []netip.Addr {
-	b.Lock()
-	defer b.Unlock()
-	return append([]netip.Addr(nil), b.known...)
-}
-
-// Address is one address of the guest on one of its ports.
-type Address struct {
-	Port int
-	Addr netip.Addr
-}
-
-// Addresses lists what the specification tells and what the guest has shown.
-func (g *Gate) Addresses() []Address {
-	var all []Address
-	for i, p := range g.ports {
-		for _, a := range p.learned.list() {
-			all = append(all, Address{i, a})
-		}
-	}
-	return all
-}
-
-// Learn adds addresses that another host has seen.
-func (g *Gate) Learn(addresses []Address) {
-	for _, a := range addresses {
-		if a.Port >= 0 && a.Port < len(g.ports) {
-			g.ports[a.Port].learned.add(a.Addr)
-		}
-	}
-}
-
 // Announce tells the network that the guest's addresses are reached here:
 // gratuitous ARP (RFC 5227) and unsolicited neighbour advertisements
 // (RFC 4861 7.2.6), or RARP where no address is known, as QEMU itself does
-// after a migration.
+// after a migration. Each goes from the station, and with the VLAN tags, by which
+// the guest has used the address.
 func (g *Gate) Announce() error { return g.announce(func() bool { return true }) }
 
 // AnnounceAgain is Announce as long as output passes. Where it is held a standby may
@@ -101,7 +27,7 @@ func (g *Gate) AnnounceAgain() error {
 // announce where it is due, asked with the output's lock held.
 func (g *Gate) announce(due func() bool) error {
 	for i, p := range g.ports {
-		frames, err := announcements(p.MAC, p.learned.list())
+		frames, err := announcements(p.MAC, p.learned.list(i))
 		if err != nil {
 			return fmt.Errorf("announce port %s: %w", p.Name, err)
 		}
@@ -117,24 +43,54 @@ func (g *Gate) announce(due func() bool) error {
 	return nil
 }
 
-func announcements(mac [6]byte, addresses []netip.Addr) ([][]byte, error) {
-	if len(addresses) == 0 {
-		f, err := rarp(mac)
-		return [][]byte{f}, err
-	}
-	var frames [][]byte
+// announcements of a port's addresses. Its own MAC address is always among them.
+func announcements(own [6]byte, addresses []Address) (frames [][]byte, err error) {
+	spoken := false
 	for _, a := range addresses {
-		build := gratuitousARP
-		if a.Is6() {
-			build = neighbourAdvertisement
+		if a.MAC == ([6]byte{}) {
+			a.MAC = own
 		}
-		f, err := build(mac, a)
+		spoken = spoken || a.MAC == own && a.Tags == Tags{}
+		f, err := announcement(a)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, f)
+	}
+	if !spoken {
+		f, err := rarp(own)
 		if err != nil {
 			return nil, err
 		}
 		frames = append(frames, f)
 	}
 	return frames, nil
+}
+
+func announcement(a Address) (f []byte, err error) {
+	switch {
+	case !a.Addr.IsValid():
+		f, err = rarp(a.MAC)
+	case a.Addr.Is6():
+		f, err = neighbourAdvertisement(a.MAC, a.Addr, a.Router)
+	default:
+		f, err = gratuitousARP(a.MAC, a.Addr)
+	}
+	return tagged(f, a.Tags), err
+}
+
+// tagged puts tags behind the MAC addresses.
+func tagged(f []byte, tags Tags) []byte {
+	if len(f) < 12 {
+		return f
+	}
+	b := append([]byte(nil), f[:12]...)
+	for _, t := range tags {
+		if t != 0 {
+			b = binary.BigEndian.AppendUint32(b, t)
+		}
+	}
+	return append(b, f[12:]...)
 }
 
 func gratuitousARP(mac [6]byte, a netip.Addr) ([]byte, error) {
@@ -146,7 +102,10 @@ func gratuitousARP(mac [6]byte, a netip.Addr) ([]byte, error) {
 			DstHwAddress: make([]byte, 6), DstProtAddress: ip})
 }
 
-func neighbourAdvertisement(mac [6]byte, a netip.Addr) ([]byte, error) {
+// neighbourAdvertisement keeps the router flag as the guest has it: a host takes its
+// default route away from whom it hears without. Where the guest has not said it is
+// set, which makes nobody a router that is none.
+func neighbourAdvertisement(mac [6]byte, a netip.Addr, r Router) ([]byte, error) {
 	all := net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
 	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolICMPv6, HopLimit: 255,
 		SrcIP: a.AsSlice(), DstIP: net.IPv6linklocalallnodes}
@@ -154,9 +113,13 @@ func neighbourAdvertisement(mac [6]byte, a netip.Addr) ([]byte, error) {
 	if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
 		return nil, err
 	}
-	const override = 0x20
+	const router, override = 0x80, 0x20
+	flags := uint8(override)
+	if r != NoRouter {
+		flags |= router
+	}
 	return serialize(ethernet(mac, all, layers.EthernetTypeIPv6), ip, icmp,
-		&layers.ICMPv6NeighborAdvertisement{Flags: override, TargetAddress: a.AsSlice(),
+		&layers.ICMPv6NeighborAdvertisement{Flags: flags, TargetAddress: a.AsSlice(),
 			Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptTargetAddress, Data: mac[:]}}})
 }
 

@@ -242,9 +242,12 @@ func openPort(p Port, wires Wires) (*port, error) {
 		return nil, err
 	}
 	opened.state.Uplink = Uplink{Port: p.Name, Name: p.Uplink, State: linkUp, Since: time.Now()}
+	opened.learned.own = p.MAC
+	var named []Address
 	for _, a := range p.Addresses {
-		opened.learned.add(a)
+		named = append(named, Address{Addr: a})
 	}
+	opened.learned.replace(named)
 	return opened, nil
 }
 

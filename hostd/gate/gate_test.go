@@ -357,7 +357,7 @@ func TestLearnsAndAnnouncesAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	na, err := neighbourAdvertisement(guestMAC, netip.MustParseAddr("fd00::1"))
+	na, err := neighbourAdvertisement(guestMAC, netip.MustParseAddr("fd00::1"), NoRouter)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +401,7 @@ func TestAnnouncementFrames(t *testing.T) {
 	if err != nil || len(unknown) != 1 || binary.BigEndian.Uint16(unknown[0][12:]) != 0x8035 {
 		t.Fatalf("want one RARP frame, got %x (%v)", unknown, err)
 	}
-	known, err := announcements(guestMAC, []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00::1")})
+	known, err := announcements(guestMAC, []Address{{Addr: netip.MustParseAddr("10.1.0.1")}, {Addr: netip.MustParseAddr("fd00::1")}})
 	if err != nil || len(known) != 2 {
 		t.Fatalf("want two frames, got %d (%v)", len(known), err)
 	}

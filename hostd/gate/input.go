@@ -78,6 +78,9 @@ func (g *Gate) receiveSome(i, fd int) (more bool, err error) {
 			return false, err
 		}
 		if n >= vnetHeader+ethernetHead {
+			if g.in.mode != dropping { // a standby hears the machine itself
+				p.learned.heard(p.fromUplink[vnetHeader:n])
+			}
 			g.accept(p, p.fromUplink[:n])
 		}
 	}

@@ -29,7 +29,7 @@ func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
 		if n < vnetHeader+ethernetHead {
 			continue
 		}
-		p.learned.snoop(p.MAC, p.fromTap[vnetHeader:n])
+		p.learned.snoop(p.fromTap[vnetHeader:n])
 		g.emit(i, p.fromTap[:n])
 	}
 	return false, nil

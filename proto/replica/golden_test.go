@@ -98,13 +98,13 @@ func goldenPayloads() []payload {
 		{TypeHeartbeatReply, Heartbeat{Seq: 9, SentNanos: -2}, heartbeat, decoder(DecodeHeartbeat)},
 		{TypeAddresses, Addresses{List: []Address{
 			{Port: 0, MAC: [6]byte{0x52, 0x54, 0, 0, 0, 1}, IP: netip.MustParseAddr("10.1.0.1")},
-			{Port: 1, MAC: [6]byte{0x52, 0x54, 0, 0, 0, 2}, IP: netip.MustParseAddr("fd00::1")},
+			{Port: 1, MAC: [6]byte{0x52, 0x54, 0, 0, 0, 2}, IP: netip.MustParseAddr("fd00::1"), Router: 2, Tags: [2]uint32{0x88a80064, 0x81000007}},
 			{Port: 2, MAC: [6]byte{0x52, 0x54, 0, 0, 0, 3}},
 		}}, []piece{
 			x("addresses", "00 00 00 03"),
-			x("port", "00 00"), x("MAC", "52 54 00 00 00 01"), x("IPv4", "04 0a 01 00 01"),
-			x("port", "00 01"), x("MAC", "52 54 00 00 00 02"), x("IPv6", "10 fd00 0000 0000 0000 0000 0000 0000 0001"),
-			x("port", "00 02"), x("MAC", "52 54 00 00 00 03"), x("no IP", "00"),
+			x("port", "00 00"), x("MAC", "52 54 00 00 00 01"), x("router", "00"), x("tags", "00000000 00000000"), x("IPv4", "04 0a 01 00 01"),
+			x("port", "00 01"), x("MAC", "52 54 00 00 00 02"), x("router", "02"), x("tags", "88a80064 81000007"), x("IPv6", "10 fd00 0000 0000 0000 0000 0000 0000 0001"),
+			x("port", "00 02"), x("MAC", "52 54 00 00 00 03"), x("router", "00"), x("tags", "00000000 00000000"), x("no IP", "00"),
 		}, decoder(DecodeAddresses)},
 		{TypeRole, Role{Generation: 5, Role: "standby"}, []piece{
 			x("generation", "00 00 00 00 00 00 00 05"), x("length", "00 07"), text("role", "standby"),

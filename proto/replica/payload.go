@@ -217,6 +217,11 @@ type Address struct {
 	Port uint16 // index in the machine's list of ports
 	MAC  [6]byte
 	IP   netip.Addr // without zone; the zero Addr if only the MAC is known
+	// Router is 0 if it is not known whether an IPv6 address is a router's, 1 if it
+	// is none and 2 if it is one.
+	Router uint8
+	// Tags are VLAN tags, outermost first, as on the wire; 0 is none.
+	Tags [2]uint32
 }
 
 // Addresses is the payload of [TypeAddresses].
@@ -228,6 +233,9 @@ func (a Addresses) Append(b []byte) []byte {
 	for _, e := range a.List {
 		b = binary.BigEndian.AppendUint16(b, e.Port)
 		b = append(b, e.MAC[:]...)
+		b = append(b, e.Router)
+		b = binary.BigEndian.AppendUint32(b, e.Tags[0])
+		b = binary.BigEndian.AppendUint32(b, e.Tags[1])
 		ip := e.IP.AsSlice()
 		b = append(b, byte(len(ip)))
 		b = append(b, ip...)
@@ -239,13 +247,15 @@ func (a Addresses) Append(b []byte) []byte {
 func DecodeAddresses(p []byte) (Addresses, error) {
 	f := &fields{rest: p}
 	var a Addresses
-	if n := f.count(2 + 6 + 1); n > 0 {
+	if n := f.count(2 + 6 + 1 + 8 + 1); n > 0 {
 		a.List = make([]Address, n)
 	}
 	for i := range a.List {
 		e := &a.List[i]
 		e.Port = f.u16()
 		copy(e.MAC[:], f.take(len(e.MAC)))
+		e.Router = f.u8()
+		e.Tags = [2]uint32{f.u32(), f.u32()}
 		e.IP = f.ip()
 	}
 	return done(f, TypeAddresses, a)
