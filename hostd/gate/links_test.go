@@ -189,3 +189,13 @@ func FuzzLinks(f *testing.F) {
 		}
 	})
 }
+
+// TestAFrameBehindTheNewsOfALinkIsTaken: that an interface was down is read from its
+// socket before the frames, once, and nothing else says that they are there.
+func TestAFrameBehindTheNewsOfALinkIsTaken(t *testing.T) {
+	s := newStill(t, ways[2])
+	must(t, netlink.LinkSetDown(linkOf(t, "uplink")))
+	must(t, netlink.LinkSetUp(linkOf(t, "uplink")))
+	eventually(t, "the far end is up", func() bool { return linkOf(t, "network").Attrs().OperState == netlink.OperUp })
+	s.pass(t, ways[2], frame(peerMAC, 1), 1)
+}
