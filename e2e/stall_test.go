@@ -136,7 +136,7 @@ func TestDaemonsThatStoodStill(t *testing.T) {
 		before = append(before, pid)
 		s.must(h.Stop())
 	}
-	sent, stood := sentSoFar(traffic), int(s.Pace.Limit(2*time.Second).Seconds()*float64(s.udp))
+	sent, stood := sentSoFar(traffic), int(min(s.Pace.Limit(2*time.Second), 8*time.Second).Seconds()*float64(s.udp))
 	s.must(scene.Until(s.ctx, func() bool { return sentSoFar(traffic) > sent+stood }))
 	for _, h := range s.Hosts {
 		s.must(h.Cont())
