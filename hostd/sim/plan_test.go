@@ -379,6 +379,7 @@ func (h *host) crash(d time.Duration, silent bool) {
 // stallAt lets the daemon stand still for a while when it reaches a step.
 func (h *host) stallAt(label string, spare int, d time.Duration) {
 	h.set(&trap{label, spare, func(i *incarnation) {
+		h.w.loses() // a QEMU that waits for it too long is ended
 		h.w.log("%s: stalls at %s for %v", i.name(), label, d)
 		h.w.rest(d)
 	}})
