@@ -98,7 +98,7 @@ host; the other commands talk to it, over a socket of this host or, with
 	a.remote.flags(root)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one a line for events")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.serve(), a.witness(), a.member(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.pki(), a.version())
+	root.AddCommand(a.serve(), a.witness(), a.member(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.scrub(), a.pki(), a.version())
 	return root
 }
 

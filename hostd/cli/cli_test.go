@@ -56,6 +56,7 @@ func TestCommands(t *testing.T) {
 		{"unprotect", "unprotect nat", []string{"unprotect", "nat"}},
 		{"switchover", "switchover nat", []string{"switchover", "nat"}},
 		{"takeover", "takeover nat", []string{"takeover", "nat"}},
+		{"scrub", "scrub nat", []string{"scrub", "nat"}},
 		{"status", "", []string{"status"}},
 		{"status-name", "", []string{"status", "nat"}},
 		{"events", `events "", checkpoints false`, []string{"events"}},
@@ -79,6 +80,19 @@ func TestCommands(t *testing.T) {
 			compare(t, c.name+".json", canonical(t, asJSON.out))
 		})
 	}
+}
+
+// TestScrubFindsDamage: it is printed, and told by the exit code.
+func TestScrubFindsDamage(t *testing.T) {
+	socket := serveFake(t, &fake{})
+	text, asJSON := run(t, socket, "scrub", "bad"), run(t, socket, "scrub", "bad", "--json")
+	for _, r := range []result{text, asJSON} {
+		if r.code != ExitFailure || !strings.Contains(r.err, "protected anew") {
+			t.Errorf("exit code %d: %s", r.code, r.err)
+		}
+	}
+	compare(t, "scrub-damage.txt", text.out)
+	compare(t, "scrub-damage.json", canonical(t, asJSON.out))
 }
 
 // canonical checks that there is one JSON object on each line. protobuf varies
@@ -119,7 +133,7 @@ func compare(t *testing.T, name, got string) {
 func TestUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"vmm"}, {"vm", "strat"}, {"vm", "start"}, {"vm", "stop"}, {"vm", "stop", "a", "b"}, {"vm", "list", "a"},
-		{"protect", "nat"}, {"protect", "--standby", "b"}, {"unprotect"}, {"switchover"}, {"takeover", "a", "b"},
+		{"protect", "nat"}, {"protect", "--standby", "b"}, {"unprotect"}, {"switchover"}, {"takeover", "a", "b"}, {"scrub"}, {"scrub", "a", "b"},
 		{"status", "a", "b"}, {"status", "--bogus"}, {"events", "a", "b"}, {"serve", "file"}, {"version", "a"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
@@ -132,7 +146,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "serve", "witness", "member", "supervise", "vm", "vm start", "vm stop", "vm list", "protect", "unprotect", "status", "events", "switchover", "takeover", "version", "completion"} {
+	for _, command := range []string{"", "serve", "witness", "member", "supervise", "vm", "vm start", "vm stop", "vm list", "protect", "unprotect", "status", "events", "switchover", "takeover", "scrub", "version", "completion"} {
 		r := run(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != ExitOK || !strings.Contains(r.out, "Usage:") {
 			t.Errorf("%q: %+v", command, r)

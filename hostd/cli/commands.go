@@ -186,6 +186,26 @@ func (a *app) takeover() *cobra.Command {
 		func(h control.HostdClient) machineCall { return h.Takeover })
 }
 
+func (a *app) scrub() *cobra.Command {
+	return &cobra.Command{
+		Use: "scrub NAME", Short: "Compare a standby's memory with what its primary has sent", Args: exactly(1), ValidArgsFunction: a.machineNames,
+		Long:    "Reads all of the memory that this standby keeps, while the protection goes on. If a\npage is not what the primary has sent, the replica is dropped, the machine is\nprotected anew, and the exit code is 1. Call it on the standby.",
+		Example: "  hostd scrub nat",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c.Context(), func(ctx context.Context, h control.HostdClient) error {
+				r, err := h.Scrub(ctx, &control.MachineRequest{Name: args[0]})
+				if err != nil {
+					return err
+				}
+				if err := a.print(r, func(w io.Writer) { scrubText(w, r) }); err != nil || r.WrongPages == 0 {
+					return err
+				}
+				return fmt.Errorf("the replica of machine %s was damaged and is dropped; the machine is protected anew by itself: check this host's memory", r.Name)
+			})
+		},
+	}
+}
+
 func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use: "status [NAME]", Short: "Tell how machines are, and what protection costs", Args: atMost(1), ValidArgsFunction: a.machineNames,

@@ -71,6 +71,15 @@ func (f *fake) Takeover(_ context.Context, r *control.MachineRequest) (*control.
 	return f.named("solo", "takeover", r.Name)
 }
 
+func (f *fake) Scrub(_ context.Context, r *control.MachineRequest) (*control.ScrubReply, error) {
+	f.asked = append(f.asked, "scrub "+r.Name)
+	reply := &control.ScrubReply{Name: r.Name, Pages: 65600, ReplicaEpoch: 16}
+	if r.Name == "bad" {
+		reply.WrongPages, reply.Damage = 2, []*control.Damage{{Block: "ram0", Offset: 4096}}
+	}
+	return reply, nil
+}
+
 func (f *fake) ListMachines(context.Context, *control.ListMachinesRequest) (*control.ListMachinesReply, error) {
 	standby := machine("standby")
 	standby.Name, standby.QemuPid = "router", 0

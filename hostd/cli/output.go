@@ -118,6 +118,9 @@ func machineText(w io.Writer, m *control.Machine) {
 	row("agent", "%s", m.Agent)
 	if m.Role == "standby" {
 		row("replica", "epoch %d", m.ReplicaEpoch)
+		if n := m.Scrubs.GetRuns(); n > 0 {
+			row("scrubs", "%d, %d of %d pages wrong", n, m.Scrubs.GetWrongPages(), m.Scrubs.GetPages())
+		}
 	} else {
 		row("policy", "checkpoint %s, output %s, input log %s", m.CheckpointPolicy, m.OutputPolicy, orDash(m.InputLog))
 		row("checkpoints", "%d, last epoch %d (%s), %d dirty pages", m.Checkpoints, m.Epoch, m.Quiescence, m.DirtyPages)
@@ -138,6 +141,16 @@ func machineText(w io.Writer, m *control.Machine) {
 		row("warning", "%s", warning)
 	}
 	t.Flush()
+}
+
+func scrubText(w io.Writer, r *control.ScrubReply) {
+	fmt.Fprintf(w, "%s: %d pages compared after epoch %d, %d wrong\n", r.Name, r.Pages, r.ReplicaEpoch, r.WrongPages)
+	for _, d := range r.Damage {
+		fmt.Fprintf(w, "  %s at %#x\n", d.Block, d.Offset)
+	}
+	if more := r.WrongPages - uint64(len(r.Damage)); more > 0 {
+		fmt.Fprintf(w, "  and %d more\n", more)
+	}
 }
 
 func eventText(w io.Writer, e *control.Event) {

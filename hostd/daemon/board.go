@@ -27,6 +27,8 @@ type board struct {
 	dirtyBytes, bytesShipped             uint64
 	last                                 *control.Checkpoint
 	pause, quiesce, commit               samples
+	scrubs, scrubbedPages, wrongPages    uint64
+	lastScrub                            time.Time
 }
 
 func (b *board) init(role string) {
@@ -243,6 +245,9 @@ func (b *board) fill(m *control.Machine) {
 	m.PauseUs, m.QuiesceUs, m.CommitUs = b.pause.quantiles(), b.quiesce.quantiles(), b.commit.quantiles()
 	m.Input.Replayed, m.WantedStandby = b.replayed, b.standby
 	m.UptimeSeconds = uint64(time.Since(b.started).Seconds())
+	if b.scrubs > 0 {
+		m.Scrubs = &control.Scrubs{Runs: b.scrubs, Pages: b.scrubbedPages, WrongPages: b.wrongPages, LastUnixNanos: b.lastScrub.UnixNano()}
+	}
 	if b.last != nil {
 		m.DirtyPages = b.last.Pages
 	}

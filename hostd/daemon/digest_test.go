@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -126,4 +128,54 @@ func TestARAMFileThatIsCutShort(t *testing.T) {
 	if m := b.machine("other"); m.Role != "unprotected" || m.QemuPid == 0 {
 		t.Errorf("the other machine is %v", m)
 	}
+}
+
+// TestScrubTellsOfAFlippedBit that no epoch touches, and of none where there is none.
+func TestScrubTellsOfAFlippedBit(t *testing.T) {
+	a, b := pairOfHosts(t)
+	told := listenTo(b)
+	a.mustStart("m", "seed=40,dirty=1")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	scrub := func(h *host, name string) (*control.ScrubReply, error) {
+		return h.client.Scrub(h.ctx(), &control.MachineRequest{Name: name})
+	}
+	good, err := scrub(b, "m")
+	if err != nil || good.WrongPages != 0 || good.Pages < 16<<20/4096 {
+		t.Fatalf("%v, %v", good, err)
+	}
+	b.await("the event", func() bool { return told.has("scrubbed", "pages") })
+	if m := b.machine("m"); m.Scrubs.GetRuns() != 1 || m.Scrubs.GetPages() != good.Pages || m.Scrubs.GetWrongPages() != 0 {
+		t.Errorf("status says %v", m.Scrubs)
+	}
+	_, err = scrub(a, "m")
+	mustFail(t, err, codes.FailedPrecondition, "on host b")
+	_, err = scrub(b, "unheard-of")
+	mustFail(t, err, codes.NotFound)
+
+	before := b.machine("m").QemuPid
+	path := filepath.Join(b.config.RAMDir, "m.ram")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const at = 12<<20 + 5 // a page of zeros
+	if _, err := f.WriteAt([]byte{1}, at); err != nil {
+		t.Fatal(err)
+	}
+	bad, err := scrub(b, "m")
+	if err != nil || bad.WrongPages != 1 || len(bad.Damage) != 1 || bad.Damage[0].Offset != 12<<20 || bad.Damage[0].Block != "ram0" {
+		t.Errorf("%v, %v", bad, err)
+	}
+	a.await("another protection", func() bool {
+		m := b.machine("m")
+		return a.machine("m").Role == "protected" && m != nil && m.QemuPid != before && m.QemuPid != 0
+	})
+	b.await("the event", func() bool { return told.has("replica-damaged", "0xc00000 of ram0") })
+	a.await("a good replica", func() bool {
+		again, err := scrub(b, "m")
+		return err == nil && again.WrongPages == 0
+	})
 }

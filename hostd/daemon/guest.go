@@ -44,12 +44,13 @@ type guest struct {
 
 	// Owned by the run loop.
 	role       *pair.Machine
-	protection *protection      // the primary's side of a pair
-	standby    *standby         // the standby's side
-	left       *capture.Capture // a capture that ended with QEMU still in COLO
-	leaving    atomic.Bool      // that QEMU did not obey yet
-	earlier    *earlier         // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
-	kept       []pair.Effect    // that a stop's door has refused
+	protection *protection             // the primary's side of a pair
+	standby    *standby                // the standby's side
+	scrubbed   atomic.Pointer[standby] // the same, for whoever scrubs it
+	left       *capture.Capture        // a capture that ended with QEMU still in COLO
+	leaving    atomic.Bool             // that QEMU did not obey yet
+	earlier    *earlier                // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
+	kept       []pair.Effect           // that a stop's door has refused
 	stopping   atomic.Pointer[stop]
 
 	saving sync.Mutex // one writes the saved state at a time

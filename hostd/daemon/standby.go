@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -39,7 +40,8 @@ type standby struct {
 	// goroutine's, and the takeover's after it.
 	input *store.InputLog
 	// stored is the last answer to it; the receiving goroutine's.
-	stored []byte
+	stored  []byte
+	useless atomic.Bool // the replica is damaged, and its end is under way
 	// announced is what the open epoch consists of; the same goroutine's.
 	announced replica.EpochBegin
 }
@@ -53,6 +55,7 @@ func (g *guest) makeStandby(l *link.Link, primary string) error {
 		input: store.NewInputLog(inputLogSlack * uint64(g.d.config.Limits.InputLog))}
 	s.ctx, s.end = context.WithCancel(g.ctx)
 	g.standby = s
+	g.scrubbed.Store(s)
 	g.board.setPeer(primary)
 	return nil
 }
@@ -70,7 +73,9 @@ func (s *standby) receive() {
 	for {
 		h, payload, err := s.link.Receive()
 		if err != nil {
-			s.post(pair.LinkLost{Why: err.Error()})
+			if !s.useless.Load() { // else the end has its own event
+				s.post(pair.LinkLost{Why: err.Error()})
+			}
 			return
 		}
 		ended, err := s.handle(h, payload)
@@ -106,6 +111,9 @@ func (s *standby) refuse(err error) {
 
 // giveUp a replica that is damaged.
 func (s *standby) giveUp(err error) {
+	if s.useless.Swap(true) {
+		return
+	}
 	s.log.Error("the replica is of no use; the protection begins anew", "peer", s.link.Peer(), "error", err)
 	s.g.publish(&control.Event{Kind: "replica-damaged", Message: err.Error()})
 	sendReject(s.link, rejectReplica, err)
@@ -283,6 +291,7 @@ func (g *guest) stopStandby() {
 		return
 	}
 	g.standby = nil
+	g.scrubbed.Store(nil)
 	s.endReceiving()
 	s.link.Close(context.Canceled)
 	if s.ran != nil {

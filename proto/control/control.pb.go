@@ -678,7 +678,7 @@ func (x *Input) GetLate() uint64 {
 type Machine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// unprotected, seeding, protected, solo, standby, taking-over or fenced.
+	// unprotected, seeding, protected, solo, standby, taking-over, fenced or left.
 	Role        string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	Peer        string `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
 	Generation  uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -713,7 +713,9 @@ type Machine struct {
 	// The host that is to protect the machine, also while it does not.
 	WantedStandby string `protobuf:"bytes,26,opt,name=wanted_standby,json=wantedStandby,proto3" json:"wanted_standby,omitempty"`
 	// Dirty pages that are not zero, and device state, of all checkpoints.
-	DirtyBytes    uint64 `protobuf:"varint,27,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`
+	DirtyBytes uint64 `protobuf:"varint,27,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`
+	// Standby: of its memory.
+	Scrubs        *Scrubs `protobuf:"bytes,40,opt,name=scrubs,proto3" json:"scrubs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +939,217 @@ func (x *Machine) GetDirtyBytes() uint64 {
 	return 0
 }
 
+func (x *Machine) GetScrubs() *Scrubs {
+	if x != nil {
+		return x.Scrubs
+	}
+	return nil
+}
+
+// Scrubs of a standby's memory.
+type Scrubs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Runs  uint64                 `protobuf:"varint,1,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Of all runs.
+	Pages         uint64 `protobuf:"varint,2,opt,name=pages,proto3" json:"pages,omitempty"`
+	WrongPages    uint64 `protobuf:"varint,3,opt,name=wrong_pages,json=wrongPages,proto3" json:"wrong_pages,omitempty"`
+	LastUnixNanos int64  `protobuf:"varint,4,opt,name=last_unix_nanos,json=lastUnixNanos,proto3" json:"last_unix_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scrubs) Reset() {
+	*x = Scrubs{}
+	mi := &file_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scrubs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scrubs) ProtoMessage() {}
+
+func (x *Scrubs) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scrubs.ProtoReflect.Descriptor instead.
+func (*Scrubs) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Scrubs) GetRuns() uint64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *Scrubs) GetPages() uint64 {
+	if x != nil {
+		return x.Pages
+	}
+	return 0
+}
+
+func (x *Scrubs) GetWrongPages() uint64 {
+	if x != nil {
+		return x.WrongPages
+	}
+	return 0
+}
+
+func (x *Scrubs) GetLastUnixNanos() int64 {
+	if x != nil {
+		return x.LastUnixNanos
+	}
+	return 0
+}
+
+type ScrubReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Pages that were compared, and those that are not what the primary has sent.
+	Pages      uint64 `protobuf:"varint,2,opt,name=pages,proto3" json:"pages,omitempty"`
+	WrongPages uint64 `protobuf:"varint,3,opt,name=wrong_pages,json=wrongPages,proto3" json:"wrong_pages,omitempty"`
+	// The first of these.
+	Damage []*Damage `protobuf:"bytes,4,rep,name=damage,proto3" json:"damage,omitempty"`
+	// The last epoch that was held whole before.
+	ReplicaEpoch  uint64 `protobuf:"varint,5,opt,name=replica_epoch,json=replicaEpoch,proto3" json:"replica_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubReply) Reset() {
+	*x = ScrubReply{}
+	mi := &file_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubReply) ProtoMessage() {}
+
+func (x *ScrubReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubReply.ProtoReflect.Descriptor instead.
+func (*ScrubReply) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ScrubReply) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ScrubReply) GetPages() uint64 {
+	if x != nil {
+		return x.Pages
+	}
+	return 0
+}
+
+func (x *ScrubReply) GetWrongPages() uint64 {
+	if x != nil {
+		return x.WrongPages
+	}
+	return 0
+}
+
+func (x *ScrubReply) GetDamage() []*Damage {
+	if x != nil {
+		return x.Damage
+	}
+	return nil
+}
+
+func (x *ScrubReply) GetReplicaEpoch() uint64 {
+	if x != nil {
+		return x.ReplicaEpoch
+	}
+	return 0
+}
+
+// Damage is a page that is not what the primary has sent.
+type Damage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// QEMU's name of the memory.
+	Block string `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	// Bytes.
+	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Damage) Reset() {
+	*x = Damage{}
+	mi := &file_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Damage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Damage) ProtoMessage() {}
+
+func (x *Damage) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Damage.ProtoReflect.Descriptor instead.
+func (*Damage) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Damage) GetBlock() string {
+	if x != nil {
+		return x.Block
+	}
+	return ""
+}
+
+func (x *Damage) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 // Checkpoint tells what one checkpoint did and how long each step took.
 type Checkpoint struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -967,7 +1180,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1192,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1205,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Checkpoint) GetEpoch() uint64 {
@@ -1125,7 +1338,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1350,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1363,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Event) GetTimeUnixNanos() int64 {
@@ -1272,7 +1485,7 @@ const file_control_proto_rawDesc = "" +
 	"\x06logged\x18\x04 \x01(\x04R\x06logged\x12\x1a\n" +
 	"\bunlogged\x18\x05 \x01(\x04R\bunlogged\x12\x1a\n" +
 	"\breplayed\x18\x06 \x01(\x04R\breplayed\x12\x12\n" +
-	"\x04late\x18\a \x01(\x04R\x04late\"\xce\a\n" +
+	"\x04late\x18\a \x01(\x04R\x04late\"\x85\b\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -1308,7 +1521,25 @@ const file_control_proto_rawDesc = "" +
 	"\tinput_log\x18\x19 \x01(\tR\binputLog\x12%\n" +
 	"\x0ewanted_standby\x18\x1a \x01(\tR\rwantedStandby\x12\x1f\n" +
 	"\vdirty_bytes\x18\x1b \x01(\x04R\n" +
-	"dirtyBytes\"\xda\x03\n" +
+	"dirtyBytes\x125\n" +
+	"\x06scrubs\x18( \x01(\v2\x1d.stillpoint.control.v1.ScrubsR\x06scrubs\"{\n" +
+	"\x06Scrubs\x12\x12\n" +
+	"\x04runs\x18\x01 \x01(\x04R\x04runs\x12\x14\n" +
+	"\x05pages\x18\x02 \x01(\x04R\x05pages\x12\x1f\n" +
+	"\vwrong_pages\x18\x03 \x01(\x04R\n" +
+	"wrongPages\x12&\n" +
+	"\x0flast_unix_nanos\x18\x04 \x01(\x03R\rlastUnixNanos\"\xb3\x01\n" +
+	"\n" +
+	"ScrubReply\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05pages\x18\x02 \x01(\x04R\x05pages\x12\x1f\n" +
+	"\vwrong_pages\x18\x03 \x01(\x04R\n" +
+	"wrongPages\x125\n" +
+	"\x06damage\x18\x04 \x03(\v2\x1d.stillpoint.control.v1.DamageR\x06damage\x12#\n" +
+	"\rreplica_epoch\x18\x05 \x01(\x04R\freplicaEpoch\"6\n" +
+	"\x06Damage\x12\x14\n" +
+	"\x05block\x18\x01 \x01(\tR\x05block\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"\xda\x03\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12,\n" +
@@ -1351,7 +1582,7 @@ const file_control_proto_rawDesc = "" +
 	"checkpoint\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x91\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xe4\x06\n" +
 	"\x05Hostd\x12Z\n" +
 	"\fStartMachine\x12*.stillpoint.control.v1.StartMachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12T\n" +
 	"\vStopMachine\x12%.stillpoint.control.v1.MachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12d\n" +
@@ -1361,7 +1592,8 @@ const file_control_proto_rawDesc = "" +
 	"\x06Status\x12$.stillpoint.control.v1.StatusRequest\x1a\".stillpoint.control.v1.StatusReply\x12S\n" +
 	"\n" +
 	"Switchover\x12%.stillpoint.control.v1.MachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12Q\n" +
-	"\bTakeover\x12%.stillpoint.control.v1.MachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12N\n" +
+	"\bTakeover\x12%.stillpoint.control.v1.MachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12Q\n" +
+	"\x05Scrub\x12%.stillpoint.control.v1.MachineRequest\x1a!.stillpoint.control.v1.ScrubReply\x12N\n" +
 	"\x06Events\x12$.stillpoint.control.v1.EventsRequest\x1a\x1c.stillpoint.control.v1.Event0\x01B3Z1github.com/stillpoint-ft/stillpoint/proto/controlb\x06proto3"
 
 var (
@@ -1376,7 +1608,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_control_proto_goTypes = []any{
 	(*StartMachineRequest)(nil), // 0: stillpoint.control.v1.StartMachineRequest
 	(*MachineRequest)(nil),      // 1: stillpoint.control.v1.MachineRequest
@@ -1390,9 +1622,12 @@ var file_control_proto_goTypes = []any{
 	(*Output)(nil),              // 9: stillpoint.control.v1.Output
 	(*Input)(nil),               // 10: stillpoint.control.v1.Input
 	(*Machine)(nil),             // 11: stillpoint.control.v1.Machine
-	(*Checkpoint)(nil),          // 12: stillpoint.control.v1.Checkpoint
-	(*Event)(nil),               // 13: stillpoint.control.v1.Event
-	nil,                         // 14: stillpoint.control.v1.Event.AttributesEntry
+	(*Scrubs)(nil),              // 12: stillpoint.control.v1.Scrubs
+	(*ScrubReply)(nil),          // 13: stillpoint.control.v1.ScrubReply
+	(*Damage)(nil),              // 14: stillpoint.control.v1.Damage
+	(*Checkpoint)(nil),          // 15: stillpoint.control.v1.Checkpoint
+	(*Event)(nil),               // 16: stillpoint.control.v1.Event
+	nil,                         // 17: stillpoint.control.v1.Event.AttributesEntry
 }
 var file_control_proto_depIdxs = []int32{
 	11, // 0: stillpoint.control.v1.ListMachinesReply.machines:type_name -> stillpoint.control.v1.Machine
@@ -1402,31 +1637,35 @@ var file_control_proto_depIdxs = []int32{
 	8,  // 4: stillpoint.control.v1.Machine.commit_us:type_name -> stillpoint.control.v1.Quantiles
 	9,  // 5: stillpoint.control.v1.Machine.output:type_name -> stillpoint.control.v1.Output
 	10, // 6: stillpoint.control.v1.Machine.input:type_name -> stillpoint.control.v1.Input
-	14, // 7: stillpoint.control.v1.Event.attributes:type_name -> stillpoint.control.v1.Event.AttributesEntry
-	12, // 8: stillpoint.control.v1.Event.checkpoint:type_name -> stillpoint.control.v1.Checkpoint
-	0,  // 9: stillpoint.control.v1.Hostd.StartMachine:input_type -> stillpoint.control.v1.StartMachineRequest
-	1,  // 10: stillpoint.control.v1.Hostd.StopMachine:input_type -> stillpoint.control.v1.MachineRequest
-	2,  // 11: stillpoint.control.v1.Hostd.ListMachines:input_type -> stillpoint.control.v1.ListMachinesRequest
-	4,  // 12: stillpoint.control.v1.Hostd.Protect:input_type -> stillpoint.control.v1.ProtectRequest
-	1,  // 13: stillpoint.control.v1.Hostd.Unprotect:input_type -> stillpoint.control.v1.MachineRequest
-	5,  // 14: stillpoint.control.v1.Hostd.Status:input_type -> stillpoint.control.v1.StatusRequest
-	1,  // 15: stillpoint.control.v1.Hostd.Switchover:input_type -> stillpoint.control.v1.MachineRequest
-	1,  // 16: stillpoint.control.v1.Hostd.Takeover:input_type -> stillpoint.control.v1.MachineRequest
-	7,  // 17: stillpoint.control.v1.Hostd.Events:input_type -> stillpoint.control.v1.EventsRequest
-	11, // 18: stillpoint.control.v1.Hostd.StartMachine:output_type -> stillpoint.control.v1.Machine
-	11, // 19: stillpoint.control.v1.Hostd.StopMachine:output_type -> stillpoint.control.v1.Machine
-	3,  // 20: stillpoint.control.v1.Hostd.ListMachines:output_type -> stillpoint.control.v1.ListMachinesReply
-	11, // 21: stillpoint.control.v1.Hostd.Protect:output_type -> stillpoint.control.v1.Machine
-	11, // 22: stillpoint.control.v1.Hostd.Unprotect:output_type -> stillpoint.control.v1.Machine
-	6,  // 23: stillpoint.control.v1.Hostd.Status:output_type -> stillpoint.control.v1.StatusReply
-	11, // 24: stillpoint.control.v1.Hostd.Switchover:output_type -> stillpoint.control.v1.Machine
-	11, // 25: stillpoint.control.v1.Hostd.Takeover:output_type -> stillpoint.control.v1.Machine
-	13, // 26: stillpoint.control.v1.Hostd.Events:output_type -> stillpoint.control.v1.Event
-	18, // [18:27] is the sub-list for method output_type
-	9,  // [9:18] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 7: stillpoint.control.v1.Machine.scrubs:type_name -> stillpoint.control.v1.Scrubs
+	14, // 8: stillpoint.control.v1.ScrubReply.damage:type_name -> stillpoint.control.v1.Damage
+	17, // 9: stillpoint.control.v1.Event.attributes:type_name -> stillpoint.control.v1.Event.AttributesEntry
+	15, // 10: stillpoint.control.v1.Event.checkpoint:type_name -> stillpoint.control.v1.Checkpoint
+	0,  // 11: stillpoint.control.v1.Hostd.StartMachine:input_type -> stillpoint.control.v1.StartMachineRequest
+	1,  // 12: stillpoint.control.v1.Hostd.StopMachine:input_type -> stillpoint.control.v1.MachineRequest
+	2,  // 13: stillpoint.control.v1.Hostd.ListMachines:input_type -> stillpoint.control.v1.ListMachinesRequest
+	4,  // 14: stillpoint.control.v1.Hostd.Protect:input_type -> stillpoint.control.v1.ProtectRequest
+	1,  // 15: stillpoint.control.v1.Hostd.Unprotect:input_type -> stillpoint.control.v1.MachineRequest
+	5,  // 16: stillpoint.control.v1.Hostd.Status:input_type -> stillpoint.control.v1.StatusRequest
+	1,  // 17: stillpoint.control.v1.Hostd.Switchover:input_type -> stillpoint.control.v1.MachineRequest
+	1,  // 18: stillpoint.control.v1.Hostd.Takeover:input_type -> stillpoint.control.v1.MachineRequest
+	1,  // 19: stillpoint.control.v1.Hostd.Scrub:input_type -> stillpoint.control.v1.MachineRequest
+	7,  // 20: stillpoint.control.v1.Hostd.Events:input_type -> stillpoint.control.v1.EventsRequest
+	11, // 21: stillpoint.control.v1.Hostd.StartMachine:output_type -> stillpoint.control.v1.Machine
+	11, // 22: stillpoint.control.v1.Hostd.StopMachine:output_type -> stillpoint.control.v1.Machine
+	3,  // 23: stillpoint.control.v1.Hostd.ListMachines:output_type -> stillpoint.control.v1.ListMachinesReply
+	11, // 24: stillpoint.control.v1.Hostd.Protect:output_type -> stillpoint.control.v1.Machine
+	11, // 25: stillpoint.control.v1.Hostd.Unprotect:output_type -> stillpoint.control.v1.Machine
+	6,  // 26: stillpoint.control.v1.Hostd.Status:output_type -> stillpoint.control.v1.StatusReply
+	11, // 27: stillpoint.control.v1.Hostd.Switchover:output_type -> stillpoint.control.v1.Machine
+	11, // 28: stillpoint.control.v1.Hostd.Takeover:output_type -> stillpoint.control.v1.Machine
+	13, // 29: stillpoint.control.v1.Hostd.Scrub:output_type -> stillpoint.control.v1.ScrubReply
+	16, // 30: stillpoint.control.v1.Hostd.Events:output_type -> stillpoint.control.v1.Event
+	21, // [21:31] is the sub-list for method output_type
+	11, // [11:21] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1440,7 +1679,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	Hostd_Status_FullMethodName       = "/stillpoint.control.v1.Hostd/Status"
 	Hostd_Switchover_FullMethodName   = "/stillpoint.control.v1.Hostd/Switchover"
 	Hostd_Takeover_FullMethodName     = "/stillpoint.control.v1.Hostd/Takeover"
+	Hostd_Scrub_FullMethodName        = "/stillpoint.control.v1.Hostd/Scrub"
 	Hostd_Events_FullMethodName       = "/stillpoint.control.v1.Hostd/Events"
 )
 
@@ -44,6 +45,9 @@ type HostdClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
 	Switchover(ctx context.Context, in *MachineRequest, opts ...grpc.CallOption) (*Machine, error)
 	Takeover(ctx context.Context, in *MachineRequest, opts ...grpc.CallOption) (*Machine, error)
+	// Scrub compares a standby's memory with what its primary has sent. If a page is
+	// wrong the replica is dropped, and the machine protected anew.
+	Scrub(ctx context.Context, in *MachineRequest, opts ...grpc.CallOption) (*ScrubReply, error)
 	// Events streams what the daemon remembers and then what happens.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 }
@@ -136,6 +140,16 @@ func (c *hostdClient) Takeover(ctx context.Context, in *MachineRequest, opts ...
 	return out, nil
 }
 
+func (c *hostdClient) Scrub(ctx context.Context, in *MachineRequest, opts ...grpc.CallOption) (*ScrubReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScrubReply)
+	err := c.cc.Invoke(ctx, Hostd_Scrub_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *hostdClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Hostd_ServiceDesc.Streams[0], Hostd_Events_FullMethodName, cOpts...)
@@ -167,6 +181,9 @@ type HostdServer interface {
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
 	Switchover(context.Context, *MachineRequest) (*Machine, error)
 	Takeover(context.Context, *MachineRequest) (*Machine, error)
+	// Scrub compares a standby's memory with what its primary has sent. If a page is
+	// wrong the replica is dropped, and the machine protected anew.
+	Scrub(context.Context, *MachineRequest) (*ScrubReply, error)
 	// Events streams what the daemon remembers and then what happens.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
 	mustEmbedUnimplementedHostdServer()
@@ -202,6 +219,9 @@ func (UnimplementedHostdServer) Switchover(context.Context, *MachineRequest) (*M
 }
 func (UnimplementedHostdServer) Takeover(context.Context, *MachineRequest) (*Machine, error) {
 	return nil, status.Error(codes.Unimplemented, "method Takeover not implemented")
+}
+func (UnimplementedHostdServer) Scrub(context.Context, *MachineRequest) (*ScrubReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Scrub not implemented")
 }
 func (UnimplementedHostdServer) Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
@@ -371,6 +391,24 @@ func _Hostd_Takeover_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Hostd_Scrub_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MachineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostdServer).Scrub(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Hostd_Scrub_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostdServer).Scrub(ctx, req.(*MachineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Hostd_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(EventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -420,6 +458,10 @@ var Hostd_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Takeover",
 			Handler:    _Hostd_Takeover_Handler,
+		},
+		{
+			MethodName: "Scrub",
+			Handler:    _Hostd_Scrub_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
