@@ -61,6 +61,9 @@ func etcdOptions(c config.Config, own *pki.Identity) (arbiter.EtcdOptions, error
 	}
 	o := arbiter.EtcdOptions{Endpoints: c.Arbiter.Endpoints, Username: c.Arbiter.Username}
 	if c.Arbiter.PasswordFile != "" {
+		if err := pki.Secret("password file", c.Arbiter.PasswordFile); err != nil {
+			return o, fmt.Errorf("read arbiter.password-file: %w", err)
+		}
 		b, err := os.ReadFile(c.Arbiter.PasswordFile)
 		if err != nil {
 			return o, err

@@ -90,6 +90,7 @@ type Detection struct {
 type QEMU struct {
 	Binary    string   `yaml:"binary"`
 	Accel     string   `yaml:"accel"`
+	Sandbox   string   `yaml:"sandbox"`
 	ExtraArgs []string `yaml:"extra-args"`
 }
 
@@ -128,7 +129,7 @@ func Default() Config {
 		StateDir: "/var/lib/stillpoint", RunDir: "/run/stillpoint", RAMDir: "/dev/shm/stillpoint",
 		TLS:       TLS{CA: "/etc/stillpoint/pki/ca.crt", Cert: "/etc/stillpoint/pki/host.crt", Key: "/etc/stillpoint/pki/host.key"},
 		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond), QEMU: yamlfile.Duration(5 * time.Second)},
-		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto"},
+		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto", Sandbox: "off"},
 		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, InputDelay: yamlfile.Duration(time.Second), DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20},
 		Link:      Link{Compress: CompressAuto},
 		Log:       Log{Level: "warn", Format: "text"},
@@ -202,6 +203,7 @@ func (c Config) check(f *yamlfile.File) {
 	checkAddress(f, "listen", c.Listen)
 	c.checkPeers(f)
 	c.checkDetection(f)
+	oneOf(f, "qemu.sandbox", c.QEMU.Sandbox, "auto", "on", "off")
 	oneOf(f, "qemu.accel", c.QEMU.Accel, "auto", "kvm", "tcg")
 	atLeast(f, "limits.held-output", c.Limits.HeldOutput, 1<<20)
 	atLeast(f, "limits.held-input", c.Limits.HeldInput, 1<<20)

@@ -196,7 +196,7 @@ func (d *Daemon) peerAddress(name string) (string, error) {
 }
 
 func (d *Daemon) machineOptions(s spec.Machine, incoming bool, log hclog.Logger) machine.Options {
-	return machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, ExtraArgs: d.config.QEMU.ExtraArgs,
+	return machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, ExtraArgs: d.config.QEMU.ExtraArgs,
 		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: filepath.Join(d.config.StateDir, "machines"),
 		Incoming: incoming, Log: log}
 }

@@ -29,7 +29,9 @@ type Options struct {
 	Spec   spec.Machine
 	Binary string
 	// Accel is kvm or tcg.
-	Accel     string
+	Accel string
+	// Sandbox is auto, on or off; off if empty.
+	Sandbox   string
 	ExtraArgs []string
 	// RunDir holds sockets, RAMDir the RAM file, StateDir what QEMU prints.
 	RunDir, RAMDir, StateDir string
@@ -78,7 +80,7 @@ func (m *Machine) start(ctx context.Context) error {
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}
-	if err := m.spawn(); err != nil {
+	if err := m.spawn(ctx); err != nil {
 		return err
 	}
 	monitor, err := m.connect(ctx)
@@ -121,13 +123,17 @@ func (m *Machine) prepare(ctx context.Context) error {
 	return nil
 }
 
-func (m *Machine) spawn() error {
+func (m *Machine) spawn(ctx context.Context) error {
+	sandbox, err := m.sandbox(ctx)
+	if err != nil {
+		return err
+	}
 	output, err := os.Create(m.outputFile())
 	if err != nil {
 		return err
 	}
 	defer output.Close()
-	command := exec.Command(m.o.Binary, m.arguments()...)
+	command := exec.Command(m.o.Binary, append(m.arguments(), sandbox...)...)
 	command.Stdout, command.Stderr = output, output
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {

@@ -71,7 +71,7 @@ type stamp struct {
 // Load reads a host's files. It fails if the key is not the certificate's, if
 // no authority of the CA file signed it for servers and clients, if its time is
 // over, if it is not the host's that is asked for, or if others than the owner
-// have any right to the key's file.
+// have any right to the key's file, or the owner is another user.
 func Load(f Files, o Options) (*Identity, error) {
 	id := &Identity{files: f, host: o.Host, now: o.Now, log: o.Log}
 	if id.now == nil {
@@ -92,15 +92,6 @@ func Load(f Files, o Options) (*Identity, error) {
 	return id, nil
 }
 
-// secret fails unless the owner alone has rights to a key.
-func secret(key string) error {
-	info, err := os.Stat(key)
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("the key %s is open to others than its owner (mode %#o); make it 0600", key, info.Mode().Perm())
-	}
-	return err
-}
-
 func stamps(f Files) []stamp {
 	var all []stamp
 	for _, path := range f.list() {
@@ -117,14 +108,14 @@ func stamps(f Files) []stamp {
 }
 
 func (id *Identity) read() (*material, error) {
-	if err := secret(id.files.Key); err != nil {
+	if err := Secret("key", id.files.Key); err != nil {
 		return nil, err
 	}
 	roots, err := readAuthorities(id.files.CA)
 	if err != nil {
 		return nil, err
 	}
-	own, err := tls.LoadX509KeyPair(id.files.Cert, id.files.Key)
+	own, err := keyPair(id.files.Cert, id.files.Key)
 	if err != nil {
 		return nil, fmt.Errorf("take certificate %s and key %s: %w", id.files.Cert, id.files.Key, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -261,43 +260,19 @@ func readAuthority(dir string) (*pair, error) {
 	return nil, fmt.Errorf("%s.key is the key of no authority in %s.crt", path, path)
 }
 
-func readKey(path string) (*ecdsa.PrivateKey, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil, fmt.Errorf("%s holds no PEM", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s is no ECDSA key", path)
-	}
-	return key, nil
-}
-
 // Certificates of a PEM file, at least one, in their order. A file that holds
 // anything else is an error.
 func Certificates(path string) ([]*x509.Certificate, error) { return readCertificates(path) }
 
 func readCertificates(path string) ([]*x509.Certificate, error) {
-	rest, err := os.ReadFile(path)
+	text, blocks, err := readPEM(path)
 	if err != nil {
 		return nil, err
 	}
 	// The decoder passes over blocks that are cut short.
-	begun := strings.Count(string(rest), "-----BEGIN ")
+	begun := strings.Count(string(text), "-----BEGIN ")
 	var all []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("%s holds a %s; only certificates belong there", path, block.Type)
 		}
