@@ -53,7 +53,9 @@ func wireOf(t testing.TB, o Options, open func(Options) (*Gate, error)) *wire {
 	if o.HeldOutput == 0 {
 		o.HeldOutput, o.HeldInput = 1<<20, 1<<20
 	}
-	o.Log = quiet()
+	if o.Log == nil {
+		o.Log = quiet()
+	}
 	g, err := open(o)
 	if err != nil {
 		t.Fatal(err)

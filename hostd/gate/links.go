@@ -209,7 +209,9 @@ func (g *Gate) watchLinks() {
 			err = g.links.list()
 		}
 	}
-	if !errors.Is(err, os.ErrClosed) {
+	select {
+	case <-g.closed: // which ends a read or write, too
+	default:
 		g.log.Error("uplinks are not watched any more", "error", err)
 	}
 }

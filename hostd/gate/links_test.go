@@ -1,9 +1,11 @@
 package gate
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -198,4 +200,16 @@ func TestAFrameBehindTheNewsOfALinkIsTaken(t *testing.T) {
 	must(t, netlink.LinkSetUp(linkOf(t, "uplink")))
 	eventually(t, "the far end is up", func() bool { return linkOf(t, "network").Attrs().OperState == netlink.OperUp })
 	s.pass(t, ways[2], frame(peerMAC, 1), 1)
+}
+
+// TestTheEndOfAGateIsNoError: nobody is to look for what went wrong.
+func TestTheEndOfAGateIsNoError(t *testing.T) {
+	var log bytes.Buffer
+	for range 10 { // closed before the first listing, in it, and after it
+		w := wireOf(t, Options{Log: hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Warn})}, Open)
+		w.Close()
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log says %s", log.String())
+	}
 }
