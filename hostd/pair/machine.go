@@ -28,6 +28,7 @@ type primary struct {
 	captured, acked uint64
 	lost            bool // the link ended while a claim was unanswered
 	held            bool // an epoch was committed while the machine was to stop
+	lone            bool // while it was to stop, the record turned out to be another one of this host
 	ending          bool // an operator ends the protection
 	switching       bool
 	last            uint64 // the last epoch of a switch-over
@@ -169,6 +170,7 @@ func (m *Machine) forgetful(e Denied) {
 // the machine is to stop.
 func (m *Machine) goAlone() {
 	if m.stopping {
+		m.primary.lone = true
 		m.claimStop()
 		return
 	}

@@ -34,6 +34,7 @@ func (m *Machine) deniedStop(e Denied) {
 		m.granted(Granted{e.Generation})
 	case e.Holder == m.host:
 		m.generation = e.Generation
+		m.primary.lone = m.onPrimary()
 		m.claimStop()
 	default:
 		m.lose(e)
@@ -71,10 +72,13 @@ func (m *Machine) refuseStop(why string) {
 func (m *Machine) resumePair() {
 	p := &m.primary
 	switch {
+	case m.gone && !p.handed && (m.role == Protected || p.lone):
+		m.giveUp("QEMU ended")
+	case p.lone:
+		p.lone = false
+		m.claimSolo()
 	case m.role == Seeding:
 		m.abandonSeeding("the machine was to stop")
-	case m.gone && !p.handed:
-		m.giveUp("QEMU ended")
 	case p.lost:
 		p.lost = false
 		m.lostStandby("lost while the machine was to stop")
