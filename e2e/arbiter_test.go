@@ -122,6 +122,12 @@ func TestADamagedMemberTouchesNothingElse(t *testing.T) {
 	s := newCluster(t, 2*time.Minute, scene.Options{})
 	before, err := s.A.Daemon()
 	s.must(err)
+	log := func() string {
+		b, err := os.ReadFile(s.A.LogFile())
+		s.must(err)
+		return string(b)
+	}
+	s.must(scene.Until(s.ctx, func() bool { return strings.Contains(log(), "the arbiter's member on this host is up") }))
 	_, err = s.A.KillMember()
 	s.must(err)
 	s.must(os.Truncate(filepath.Join(s.A.StateDir, "arbiter", "member", "snap", "db"), 8192))
@@ -141,9 +147,7 @@ func TestADamagedMemberTouchesNothingElse(t *testing.T) {
 		t.Errorf("daemon %d is process %d now", before.PID, after.PID)
 	}
 	s.protected(s.NAT()) // by the others' word
-	log, err := os.ReadFile(s.A.LogFile())
-	s.must(err)
-	if !strings.Contains(string(log), "[ERROR] hostd.member: the arbiter's member on this host is down") {
+	if !strings.Contains(log(), "[ERROR] hostd.member: the arbiter's member on this host is down") {
 		t.Error("nothing in the log")
 	}
 }

@@ -196,7 +196,10 @@ func pipes(p *exec.Cmd) (output, errput io.ReadCloser, err error) {
 
 // attend a process until it has ended. Its input ends when it is to leave.
 func (k *Keeper) attend(p *exec.Cmd, input io.Closer, output, errput io.Reader) error {
-	heard := hearing{log: k.options.Log, ready: func() { k.setDown("") }}
+	heard := hearing{log: k.options.Log, ready: func() {
+		k.options.Log.Info("the arbiter's member on this host is up")
+		k.setDown("")
+	}}
 	var reading sync.WaitGroup
 	reading.Go(func() { heard.output(output) })
 	reading.Go(func() { heard.errput(errput) })

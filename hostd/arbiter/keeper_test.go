@@ -127,7 +127,7 @@ func keepIt(t *testing.T, j *job) *kept {
 	k.Keeper = Keep(KeeperOptions{
 		Command: func() *exec.Cmd { k.starts.Add(1); return j.command() },
 		Changed: func() string { return strconv.Itoa(int(k.mended.Load())) },
-		Advice:  "replace it", Log: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: &k.log}),
+		Advice:  "replace it", Log: hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &k.log}),
 		firstPause: 10 * time.Millisecond, longestPause: time.Hour, lookEvery: 5 * time.Millisecond,
 	})
 	t.Cleanup(func() {
@@ -234,6 +234,9 @@ func TestAKilledMemberComesBack(t *testing.T) {
 	syscall.Kill(before[0], syscall.SIGKILL)
 	<-k.Changed()
 	<-k.Changed()
+	if n := strings.Count(k.log.String(), "[INFO]  the arbiter's member on this host is up"); n != 2 {
+		t.Errorf("the log says %d times that it is up", n)
+	}
 	if r, err := a.Current(soon(t), "nat"); err != nil || r != stands {
 		t.Errorf("%+v, %v", r, err)
 	}
