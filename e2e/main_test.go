@@ -161,7 +161,7 @@ func (s *stage) verdict(t *scene.Traffic) scene.Result {
 		s.t.Errorf("%d rollbacks were seen outside: %v", v.Rollbacks, v.Evidence)
 	}
 	if v.Reordered != 0 || v.Unstamped != 0 || v.Unknown != 0 || v.Overflow != 0 {
-		s.t.Errorf("reordered, unstamped or unknown packets: %+v", v)
+		s.t.Errorf("reordered, unstamped or unknown packets: %v; %v", v, v.Overtaken)
 	}
 	if !r.TCP.Intact {
 		s.t.Errorf("the TCP stream is not intact: %+v", r.TCP)

@@ -49,6 +49,25 @@ func (r Rollback) String() string {
 	return fmt.Sprintf("stream %d %v %d, stamp %d, at %v: %s (%d)", p.Stream, p.Direction, p.Seq, p.Stamp, p.At, r.Kind, r.Other)
 }
 
+// Overtaken is a packet that was received after one that was sent later. The stamps
+// tell where: the machine gives them in the order in which it has the packets.
+type Overtaken struct {
+	Packet Packet        // as received
+	Sent   time.Duration // when, on the record's clock
+	By     Packet        // the one with the highest seq before it, as received
+}
+
+// String describes the finding.
+func (o Overtaken) String() string {
+	where := "behind the machine"
+	if o.Packet.Stamp > o.By.Stamp {
+		where = "before the machine"
+	}
+	p := o.Packet
+	return fmt.Sprintf("stream %d %v %d, stamp %d, sent at %v, at %v: overtaken %s by %d, stamp %d, at %v",
+		p.Stream, p.Direction, p.Seq, p.Stamp, o.Sent, p.At, where, o.By.Seq, o.By.Stamp, o.By.At)
+}
+
 // Verdict is what the oracle finds in a record. Requests and replies count
 // alike, each as a packet with one sender and one receiver.
 type Verdict struct {
@@ -62,7 +81,8 @@ type Verdict struct {
 	Overflow   uint64 // not recorded; if any, the verdict is not whole
 
 	Rollbacks uint64
-	Evidence  []Rollback // the first maxEvidence of them
+	Evidence  []Rollback  // the first maxEvidence of them
+	Overtaken []Overtaken // the first maxEvidence that count as reordered
 }
 
 const maxEvidence = 100
@@ -96,6 +116,7 @@ func (p Packet) id() packetID { return packetID{p.flow(), p.Seq} }
 type progress struct {
 	seq   uint64 // highest
 	stamp uint64 // highest
+	last  Packet // that with the highest seq
 }
 
 // mark says that a stamp, higher than any before, was seen outside at a time.
@@ -207,10 +228,15 @@ func (j *judge) note(p Packet, again bool) {
 	}
 	f := j.flows[p.flow()]
 	if f == nil {
-		f = &progress{seq: p.Seq}
+		f = &progress{seq: p.Seq, last: p}
 		j.flows[p.flow()] = f
 	} else if !again && p.Seq < f.seq {
 		j.verdict.Reordered++
+		if len(j.verdict.Overtaken) < maxEvidence {
+			j.verdict.Overtaken = append(j.verdict.Overtaken, Overtaken{p, j.sentAt[p.id()], f.last})
+		}
+	} else if p.Seq > f.seq {
+		f.last = p
 	}
 	f.seq, f.stamp = max(f.seq, p.Seq), max(f.stamp, p.Stamp)
 }

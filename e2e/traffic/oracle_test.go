@@ -151,6 +151,19 @@ func TestStreamsAreSeparate(t *testing.T) {
 	}
 }
 
+// TestOvertakenPacketsTellWhere it happened.
+func TestOvertakenPacketsTellWhere(t *testing.T) {
+	for where, stamps := range map[string][2]uint64{"behind the machine": {1, 2}, "before the machine": {2, 1}} {
+		v := Judge(begin().send(0, 1).receive(1, stamps[1]).receive(0, stamps[0]).log)
+		if len(v.Overtaken) != 1 || v.Overtaken[0].Packet.Seq != 0 || v.Overtaken[0].By.Seq != 1 {
+			t.Fatalf("%+v", v.Overtaken)
+		}
+		if text := v.Overtaken[0].String(); !strings.Contains(text, where) {
+			t.Errorf("it says %q", text)
+		}
+	}
+}
+
 func TestRecorderIsBounded(t *testing.T) {
 	r := NewRecorder(2)
 	for seq := range uint64(5) {
