@@ -5,6 +5,8 @@ var (
 	pairTests      = []string{".", "./hostd/pair"}
 	replicaTests   = []string{".", "./hostd/replica"}
 	directoryTests = []string{"Directory|Contract|Claim|Record|Creation", "./hostd/arbiter"}
+	voiceTests     = []string{".", "./hostd/voice"}
+	gateTests      = []string{".", "./hostd/gate"}
 	quiesceTests   = []string{".", "./hostd/quiesce"}
 )
 
@@ -20,11 +22,11 @@ var mutants = []mutant{
 	{"a failed planned takeover keeps the voice", "hostd/pair/standby.go",
 		"m.ask(Claim{Kind: ClaimReturn, Expect: m.generation, Voice: m.peer})", "m.dropReplica(\"the machine is lost\")", pairTests},
 	{"a standby goes live although it was given up", "hostd/pair/standby.go",
-		"if m.role != TakingOver || m.claim != nil || m.gone {", "if m.role != TakingOver {", pairTests},
+		"if m.claim != nil {\n\t\tm.standby.ran = m.stopping\n\t\treturn\n\t}", "m.standby.ran = m.stopping", pairTests},
 	{"a primary goes on alone without the arbiter", "hostd/pair/primary.go",
 		"m.report(\"link-lost\", \"the standby on host %s is lost: %s\", m.peer, why)\n\t\tm.claimSolo()", "m.report(\"link-lost\", \"the standby on host %s is lost: %s\", m.peer, why)\n\t\tm.alone()", pairTests},
 	{"output is released before the standby is named", "hostd/pair/primary.go",
-		"case m.claim == nil:\n\t\tm.ask(Claim{Kind: ClaimPair", "case m.claim == nil:\n\t\tm.commit()\n\t\tm.ask(Claim{Kind: ClaimPair", pairTests},
+		"case m.claim == nil:\n\t\tm.claimPair()", "case m.claim == nil:\n\t\tm.commit()\n\t\tm.claimPair()", pairTests},
 	{"an acknowledgement of what was not captured counts", "hostd/pair/primary.go",
 		"p.handed || e.Epoch > p.captured ||", "p.handed ||", pairTests},
 	{"a pair begins although the link has ended", "hostd/pair/primary.go",
@@ -40,7 +42,12 @@ var mutants = []mutant{
 	{"the answer to an older claim grants a newer one", "hostd/pair/machine.go",
 		"if m.claim == nil || !m.asked || e.Generation != m.claim.Expect+1 {", "if m.claim == nil || !m.asked {", pairTests},
 	{"a claim that was not answered is given up for another", "hostd/pair/machine.go",
-		"m.asked = false\n\tif m.abandon() {", "m.asked, m.claim = false, nil\n\tif m.abandon() {", pairTests},
+		"m.asked, m.unknown = false, m.unknown || !e.NotMade\n", "m.asked, m.claim = false, nil\n\treturn\n", pairTests},
+
+	{"an epoch that is acknowledged while the machine stops is released", "hostd/pair/primary.go",
+		"case m.role == Protected && m.stopping:\n\t\tp.held = true", "case m.role == Protected && m.stopping:\n\t\tm.commit()", pairTests},
+	{"a grant that meets a stop is acted upon", "hostd/pair/machine.go",
+		"if m.stopping && kind != ClaimStop && kind != ClaimReturn {", "if false {", pairTests},
 
 	// Whole epochs only.
 	{"an epoch with fewer pages than announced is whole", "hostd/replica/replica.go",
@@ -69,4 +76,44 @@ var mutants = []mutant{
 	// One moment of the guest.
 	{"an epoch in which the agent's channel moved counts as still", "hostd/quiesce/still.go",
 		"return unread(st.conn) == st.unread && unheard(st.conn) == st.unheard", "return true", quiesceTests},
+
+	// The door.
+	{"a stop leaves the door open", "hostd/voice/door.go",
+		"if !d.granted || d.stopped {", "if !d.granted {", voiceTests},
+	{"whoever has no voice speaks", "hostd/voice/door.go",
+		"d.generation, d.granted = r.Generation, r.Voice == d.host", "d.generation, d.granted = r.Generation, true", voiceTests},
+	{"an old record opens the door again", "hostd/voice/door.go",
+		"if r.Generation >= d.generation {", "if true {", voiceTests},
+	{"the door closes while somebody speaks", "hostd/voice/door.go",
+		"func (d *Door) Stop() {\n\td.mu.Lock()\n\tdefer d.mu.Unlock()\n\td.stopped = true", "func (d *Door) Stop() {\n\td.mu.RLock()\n\tdefer d.mu.RUnlock()\n\td.stopped = true", voiceTests},
+	{"a host that is not named takes over", "hostd/voice/claim.go",
+		"return stands.Standby == c.Host", "return true", voiceTests},
+	{"a machine is started that another host speaks for", "hostd/voice/claim.go",
+		"if stands.Voice != \"\" && stands.Voice != host {", "if false {", voiceTests},
+	{"a daemon adopts a machine without ending its pair", "hostd/voice/claim.go",
+		"if stands.Standby != \"\" {\n\t\tkind = Solo", "if false {\n\t\tkind = Solo", voiceTests},
+	{"an arbiter that has forgotten is believed", "hostd/voice/claim.go",
+		"return stands.Generation == 0 || stands.Generation < known", "return false", voiceTests},
+
+	// Output commit.
+	{"frames leave after silence", "hostd/gate/egress.go",
+		"if g.out.ended || port < 0 || port >= len(g.ports) {", "if port < 0 || port >= len(g.ports) {", gateTests},
+	{"what waits for an uplink survives silence", "hostd/gate/output.go",
+		"g.out.mode, g.out.ended = silent, true\n\tg.forgetWaiting()", "g.out.mode, g.out.ended = silent, true", gateTests},
+	{"what waits for an uplink leaves although output is held", "hostd/gate/egress.go",
+		"if e.len() == 0 || g.out.withheld {", "if e.len() == 0 {", gateTests},
+	{"epochs that are not committed are released", "hostd/gate/output.go",
+		"if len(g.out.cut) == 0 || g.out.cut[0].Epoch > epoch {", "if len(g.out.cut) == 0 {", gateTests},
+	{"a release goes on after its time", "hostd/gate/output.go",
+		"if !time.Now().Before(until) {\n\t\treturn true, false", "if false {\n\t\treturn true, false", gateTests},
+	{"a cut leaves the last frames of its epoch to the next", "hostd/gate/output.go",
+		"p.tap.Now(p.drain)", "_ = p", gateTests},
+	{"the first cut of a protection goes on passing", "hostd/gate/output.go",
+		"g.out.mode = committing", "g.out.mode = passing", gateTests},
+	{"a stopped guest is handed frames", "hostd/gate/input.go",
+		"g.in.mode = waiting\n\tg.stopClocks()", "g.stopClocks()", gateTests},
+	{"frames that QEMU has not taken count as the guest's", "hostd/gate/input.go",
+		"if p.flight.n == 0 && waiting == 0 {", "if true {", gateTests},
+	{"a frame is handed in before the standby has it", "hostd/gate/feed.go",
+		"if g.in.log == LogSync {\n\t\treturn g.in.stored\n\t}\n\treturn math.MaxUint64", "return math.MaxUint64", gateTests},
 }

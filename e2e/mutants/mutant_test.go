@@ -25,7 +25,7 @@ func TestMutantsApply(t *testing.T) {
 		}
 		seen[m.name] = true
 	}
-	if least := 25; len(mutants) < least {
+	if least := 40; len(mutants) < least {
 		t.Errorf("%d mutants, want %d and more", len(mutants), least)
 	}
 }
