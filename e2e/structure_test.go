@@ -23,6 +23,7 @@ var rules = []struct {
 	{"hostd/policy", nil},
 	{"hostd/arbiter", []string{"hostd/pki"}}, // who knocks at a member's ports
 	{"hostd/pki", nil},
+	{"hostd/console", nil},
 	{"hostd/supervise", []string{"qmp"}},
 	{"hostd/gate", nil},
 	{"hostd/fault", nil},

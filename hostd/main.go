@@ -31,7 +31,7 @@ var version = ""
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Run(ctx, os.Args[1:], cli.Options{Version: versionText(), Stdout: os.Stdout, Stderr: os.Stderr,
-		Serve: serve, Witness: witness, Member: liveAsMember, Supervise: superviseMachines})
+		Serve: serve, Witness: witness, Member: liveAsMember, Supervise: superviseMachines, Console: keepConsole})
 	stop()
 	os.Exit(code)
 }
@@ -76,7 +76,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	}
 	defer records.close()
 	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, Supervise: func() error { return spawnSupervisor(c) }}
+		Version: versionText(), Accel: accel, Supervise: func() error { return spawnSupervisor(c) }, KeepConsole: consoleKeeper}
 	m, err := keepMember(c, log)
 	if err != nil {
 		return err

@@ -17,6 +17,8 @@ var (
 	// A witness and a supervisor only talk and send signals to processes of
 	// their own user. A supervisor that the daemon started has the daemon's.
 	otherCapabilities = []uintptr{}
+	// A console is a file that a specification names, of any user.
+	consoleCapabilities = []uintptr{unix.CAP_DAC_OVERRIDE}
 )
 
 // dropPrivileges gives up every capability but those kept, for this process and

@@ -51,6 +51,9 @@ func Play(args []string) error {
 	if err := q.listenAgent(options(args, "-chardev")); err != nil {
 		return err
 	}
+	if q.runState == "running" {
+		go printConsole(options(args, "-chardev"), guest.Prints)
+	}
 	return q.serve(options(args, "-qmp"))
 }
 

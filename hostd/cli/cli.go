@@ -42,6 +42,9 @@ type Options struct {
 	Witness   func(ctx context.Context, c config.Config, log hclog.Logger) error
 	Member    func(ctx context.Context, c config.Config, log hclog.Logger) error
 	Supervise func(ctx context.Context, c config.Config, log hclog.Logger) error
+	// Console keeps a guest's console in a file, of at most limit bytes with its
+	// older part.
+	Console func(path string, limit int64, log hclog.Logger) error
 }
 
 // usageError is a command line that makes no sense.
@@ -98,7 +101,7 @@ host; the other commands talk to it, over a socket of this host or, with
 	a.remote.flags(root)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one a line for events")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.serve(), a.witness(), a.member(), a.supervise(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.scrub(), a.pki(), a.version())
+	root.AddCommand(a.serve(), a.witness(), a.member(), a.supervise(), a.console(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.scrub(), a.pki(), a.version())
 	return root
 }
 

@@ -146,7 +146,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "serve", "witness", "member", "supervise", "vm", "vm start", "vm stop", "vm list", "protect", "unprotect", "status", "events", "switchover", "takeover", "scrub", "version", "completion"} {
+	for _, command := range []string{"", "serve", "witness", "member", "supervise", "console", "vm", "vm start", "vm stop", "vm list", "protect", "unprotect", "status", "events", "switchover", "takeover", "scrub", "version", "completion"} {
 		r := run(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != ExitOK || !strings.Contains(r.out, "Usage:") {
 			t.Errorf("%q: %+v", command, r)

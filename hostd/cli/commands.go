@@ -92,6 +92,20 @@ func (a *app) supervise() *cobra.Command {
 	return c
 }
 
+// console is hidden: it reads descriptor 3, which the daemon gives it.
+func (a *app) console() *cobra.Command {
+	limit := int64(16 << 20)
+	c := &cobra.Command{
+		Use: "console --limit BYTES FILE", Short: "Keep a machine's console in a file", Args: exactly(1), Hidden: true,
+		Long: "Appends what a guest prints to FILE, whose older part is in FILE.1. The daemon starts\none with each QEMU; it ends with that QEMU.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.Console(args[0], limit, a.logger(config.Default().Log))
+		},
+	}
+	c.Flags().Int64Var(&limit, "limit", limit, "bytes of both files together")
+	return c
+}
+
 func (a *app) logger(l config.Log) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: "hostd", Level: hclog.LevelFromString(l.Level),
 		JSONFormat: l.Format == "json", Output: a.Stderr})

@@ -103,6 +103,8 @@ type Limits struct {
 	DeviceState yamlfile.Size     `yaml:"device-state"`
 	InputLog    yamlfile.Size     `yaml:"input-log"`
 	DeltaCache  yamlfile.Size     `yaml:"delta-cache"`
+	// Console bounds two files on disk, not memory.
+	Console yamlfile.Size `yaml:"console"`
 	// Epoch is 0 for the guest's memory and an eighth.
 	Epoch yamlfile.Size `yaml:"epoch"`
 }
@@ -130,7 +132,7 @@ func Default() Config {
 		TLS:       TLS{CA: "/etc/stillpoint/pki/ca.crt", Cert: "/etc/stillpoint/pki/host.crt", Key: "/etc/stillpoint/pki/host.key"},
 		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond), QEMU: yamlfile.Duration(5 * time.Second)},
 		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto", Sandbox: "off"},
-		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, InputDelay: yamlfile.Duration(time.Second), DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20},
+		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, InputDelay: yamlfile.Duration(time.Second), DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20, Console: 16 << 20},
 		Link:      Link{Compress: CompressAuto},
 		Log:       Log{Level: "warn", Format: "text"},
 	}
@@ -212,6 +214,7 @@ func (c Config) check(f *yamlfile.File) {
 	}
 	atLeast(f, "limits.device-state", c.Limits.DeviceState, 1<<20)
 	atLeast(f, "limits.input-log", c.Limits.InputLog, 1<<20)
+	atLeast(f, "limits.console", c.Limits.Console, 64<<10)
 	if c.Limits.DeltaCache != 0 {
 		atLeast(f, "limits.delta-cache", c.Limits.DeltaCache, 1<<20)
 	}

@@ -8,7 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"path/filepath"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -42,6 +42,9 @@ type Options struct {
 	// Supervise starts a supervisor that outlives the daemon; nil: there is
 	// none.
 	Supervise func() error
+	// KeepConsole is the command that keeps a console in a file and its older part,
+	// of limit bytes together. It reads descriptor 3 and outlives the daemon.
+	KeepConsole func(file string, limit int64) *exec.Cmd
 	// Member of the arbiter on this host; nil: there is none.
 	Member  Member
 	Faults  fault.Hook
@@ -58,24 +61,25 @@ type Options struct {
 
 // Daemon is one host's hostd.
 type Daemon struct {
-	config     config.Config
-	identity   Identity
-	supervisor supervisor
-	member     Member
-	arbiter    Arbiter
-	faults     fault.Hook
-	log        hclog.Logger
-	version    string
-	accel      string
-	hypervisor Hypervisor
-	openGate   func(gate.Options) (*gate.Gate, error)
-	network    Network
-	events     *hub
-	ctx        context.Context
-	end        context.CancelFunc
-	tasks      tasks
-	started    time.Time
-	places     places
+	config      config.Config
+	identity    Identity
+	supervisor  supervisor
+	member      Member
+	arbiter     Arbiter
+	faults      fault.Hook
+	log         hclog.Logger
+	version     string
+	accel       string
+	keepConsole func(file string, limit int64) *exec.Cmd
+	hypervisor  Hypervisor
+	openGate    func(gate.Options) (*gate.Gate, error)
+	network     Network
+	events      *hub
+	ctx         context.Context
+	end         context.CancelFunc
+	tasks       tasks
+	started     time.Time
+	places      places
 
 	mu     sync.Mutex
 	guests map[string]*guest
@@ -85,7 +89,7 @@ type Daemon struct {
 // New makes a daemon, which does nothing before Run.
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
-		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
+		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, keepConsole: o.KeepConsole, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]bool{}}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
@@ -196,9 +200,13 @@ func (d *Daemon) peerAddress(name string) (string, error) {
 }
 
 func (d *Daemon) machineOptions(s spec.Machine, incoming bool, log hclog.Logger) machine.Options {
-	return machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, ExtraArgs: d.config.QEMU.ExtraArgs,
-		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: filepath.Join(d.config.StateDir, "machines"),
+	o := machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, ExtraArgs: d.config.QEMU.ExtraArgs,
+		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: d.machinesDir(),
 		Incoming: incoming, Log: log}
+	if d.keepConsole != nil {
+		o.KeepConsole = func(file string) *exec.Cmd { return d.keepConsole(file, int64(d.config.Limits.Console)) }
+	}
+	return o
 }
 
 // privateMemory bounds what a machine's blocks other than its RAM may take:

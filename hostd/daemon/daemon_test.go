@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/e2e/falseqemu"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/console"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
@@ -31,10 +34,20 @@ import (
 // asFalseQEMU is set where a daemon runs this test binary as its QEMU.
 const asFalseQEMU = "STILLPOINT_TEST_FALSE_QEMU"
 
+// asKeeper is set where it runs it as the keeper of a console.
+const asKeeper = "STILLPOINT_TEST_CONSOLE"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asFalseQEMU) != "" {
 		fmt.Fprintln(os.Stderr, falseqemu.Play(os.Args[1:]))
 		os.Exit(1)
+	}
+	if os.Getenv(asKeeper) != "" {
+		limit, _ := strconv.ParseInt(os.Args[2], 10, 64)
+		if err := console.Keep(os.NewFile(3, "console"), console.Options{Path: os.Args[1], Limit: limit, Log: hclog.NewNullLogger()}); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -176,7 +189,17 @@ func (h *host) awaitServing() {
 }
 
 func options(c config.Config, store daemon.Arbiter) daemon.Options {
-	return daemon.Options{Config: c, Identity: identityOf(filepath.Dir(c.TLS.CA), c.Host), Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg"}
+	return daemon.Options{Config: c, Identity: identityOf(filepath.Dir(c.TLS.CA), c.Host), Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg", KeepConsole: keepConsole}
+}
+
+func keepConsole(file string, limit int64) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	c := exec.Command(self, file, strconv.FormatInt(limit, 10))
+	c.Env = append(os.Environ(), asKeeper+"=1")
+	return c
 }
 
 // close stops every machine, then the daemon, which must end in good order.

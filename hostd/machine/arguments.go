@@ -83,7 +83,7 @@ func (m *Machine) console() []string {
 	if m.o.Spec.Console == "" {
 		return []string{"-serial", "null"}
 	}
-	return []string{"-chardev", "file,id=console,append=on,path=" + escape(m.o.Spec.Console), "-serial", "chardev:console"}
+	return []string{"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleDescriptor), "-serial", "chardev:console"}
 }
 
 func (m *Machine) agent() []string {

@@ -37,7 +37,10 @@ type Options struct {
 	RunDir, RAMDir, StateDir string
 	// Incoming makes the machine wait for a takeover instead of booting.
 	Incoming bool
-	Log      hclog.Logger
+	// KeepConsole is the command that keeps the console in its file. It reads
+	// descriptor 3 to its end.
+	KeepConsole func(file string) *exec.Cmd
+	Log         hclog.Logger
 }
 
 // Machine is a running QEMU. Its methods may be called concurrently.
@@ -47,8 +50,9 @@ type Machine struct {
 	monitor *qmp.Client
 	taps    []string // made here, removed with the machine
 	threads []*found
-	ram     *os.File // open while QEMU is started
-	own     bool     // the files of this name are this machine's to remove
+	kept    chan struct{} // closed when that has ended
+	ram     *os.File      // open while QEMU is started
+	own     bool          // the files of this name are this machine's to remove
 	ending  chan struct{}
 	atEnd   sync.Once // closes ending
 	exited  chan struct{}
@@ -136,6 +140,14 @@ func (m *Machine) spawn(ctx context.Context) error {
 	command := exec.Command(m.o.Binary, append(m.arguments(), sandbox...)...)
 	command.Stdout, command.Stderr = output, output
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	console, err := m.startConsole()
+	if err != nil {
+		return err
+	}
+	if console != nil {
+		defer console.Close()
+		command.ExtraFiles = []*os.File{console}
+	}
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", m.o.Binary, err)
 	}
@@ -265,6 +277,7 @@ func (m *Machine) cleanUp() {
 		}
 	}
 	m.closeRAM()
+	m.awaitConsole()
 	if !m.own {
 		return // a QEMU that was refused for another one
 	}

@@ -1,0 +1,220 @@
+// Package console keeps what a guest prints on its serial console in a file that is
+// bounded. It is the work of a process of its own, beside each QEMU: it outlives the
+// daemon, and a disk that stalls or is full stalls neither guest nor daemon.
+package console
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// Least is the smallest Options.Limit.
+	Least = 64 << 10
+	// waiting is how many bytes wait for a slow disk; what comes then is dropped.
+	waiting = 1 << 20
+	// patience with the reader of a pipe or a terminal.
+	patience = 5 * time.Second
+	// mode of files that are made here: what a guest prints is nobody else's.
+	mode = 0o600
+)
+
+// Options of a console.
+type Options struct {
+	// Path of the file that is appended to. Older output is beside it, in Path.1.
+	Path string
+	// Limit in bytes of both files together, at least Least. What is no regular
+	// file, a terminal for instance, has none.
+	Limit int64
+	Log   hclog.Logger
+}
+
+// Keep appends what comes from r to the file until r ends. It always reads on: what
+// cannot be written is dropped, and its number of bytes is written in its place. An
+// error says that output was lost; it is that of the last time.
+func Keep(r io.Reader, o Options) error {
+	b := &buffer{more: make(chan struct{}, 1)}
+	k := &keeper{o: o, room: max(o.Limit, Least) / 2}
+	var writer sync.WaitGroup
+	writer.Go(func() { k.write(b) })
+	var err error
+	for in := make([]byte, 64<<10); err == nil; {
+		var n int
+		n, err = r.Read(in)
+		b.put(in[:n])
+	}
+	b.end()
+	writer.Wait()
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) { // QEMU's end, either way
+		err = nil
+	}
+	return errors.Join(err, k.lost)
+}
+
+// buffer is what has come and is not written yet.
+type buffer struct {
+	mu      sync.Mutex
+	bytes   []byte
+	dropped int
+	ended   bool
+	more    chan struct{} // has one when there is something to take
+}
+
+func (b *buffer) put(p []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(p), waiting-len(b.bytes))
+	if b.dropped > 0 {
+		n = 0 // nothing after a gap before the gap is told
+	}
+	b.bytes = append(b.bytes, p[:n]...)
+	b.dropped += len(p) - n
+	b.wake()
+}
+
+func (b *buffer) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	b.wake()
+}
+
+func (b *buffer) wake() {
+	select {
+	case b.more <- struct{}{}:
+	default:
+	}
+}
+
+// take waits for something and returns all of it.
+func (b *buffer) take() (bytes []byte, dropped int, ended bool) {
+	<-b.more
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bytes, dropped = b.bytes, b.dropped
+	b.bytes, b.dropped = nil, 0
+	return bytes, dropped, b.ended
+}
+
+// keeper writes the file.
+type keeper struct {
+	o    Options
+	room int64 // bytes in each of the two files
+	file *os.File
+	lost error // of the last write that failed
+	gap  int   // bytes that were lost since the last one that was written
+}
+
+func (k *keeper) write(b *buffer) {
+	defer k.close()
+	for ended := false; !ended; {
+		var p []byte
+		var dropped int
+		p, dropped, ended = b.take()
+		k.append(p)
+		k.gap += dropped
+	}
+	k.append(nil) // tells of a gap at the end
+}
+
+// append to the file, after a word about what could not be written before.
+func (k *keeper) append(p []byte) {
+	if k.gap > 0 {
+		note := fmt.Appendf(nil, "\n[%d bytes of the console were lost here]\n", k.gap)
+		if k.put(note) < len(note) {
+			k.gap += len(p)
+			return
+		}
+		k.gap = 0
+	}
+	k.gap += len(p) - k.put(p)
+}
+
+// put returns how many bytes were written: all, or those before an error.
+func (k *keeper) put(p []byte) (done int) {
+	for done < len(p) {
+		n, err := k.some(p[done:])
+		done += n
+		if err == nil {
+			continue
+		}
+		if k.lost == nil || k.lost.Error() != err.Error() {
+			k.o.Log.Error("console not written; the guest runs on", "file", k.o.Path, "error", err)
+		}
+		k.lost = fmt.Errorf("write the console to %s: %w", k.o.Path, err)
+		k.close() // opened anew for what comes next
+		return done
+	}
+	return done
+}
+
+// some writes as much as the file has room for.
+func (k *keeper) some(p []byte) (n int, err error) {
+	if k.file == nil {
+		if k.file, err = open(k.o.Path); err != nil {
+			return 0, err
+		}
+	}
+	info, err := k.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if info.Mode().IsRegular() {
+		left := k.room - info.Size()
+		if left <= 0 {
+			return 0, k.turnOver(info.Size())
+		}
+		p = p[:min(int64(len(p)), left)]
+	}
+	_ = k.file.SetWriteDeadline(time.Now().Add(patience)) // a regular file has none
+	return k.file.Write(p)
+}
+
+// turnOver moves the file's content to the older file, and begins it anew. Where it
+// cannot be moved it is lost: the bound holds.
+func (k *keeper) turnOver(size int64) error {
+	if err := k.keepOlder(size); err != nil {
+		k.o.Log.Error("older part of a console lost", "file", k.o.Path, "error", err)
+		os.Remove(k.o.Path + ".1")
+	}
+	return k.file.Truncate(0)
+}
+
+func (k *keeper) keepOlder(size int64) error {
+	from, err := os.Open(k.o.Path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	older := k.o.Path + ".1"
+	if err := os.Remove(older); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	to, err := os.OpenFile(older, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+	if err != nil {
+		return err
+	}
+	tail := min(size, k.room) // more is there only if somebody else has written it
+	_, err = io.Copy(to, io.NewSectionReader(from, size-tail, tail))
+	return errors.Join(err, to.Close())
+}
+
+func (k *keeper) close() {
+	if k.file != nil {
+		k.file.Close()
+		k.file = nil
+	}
+}
+
+// open a console's file to append to, or make it. It waits for nobody: a pipe must
+// have a reader.
+func open(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, mode)
+}
