@@ -57,7 +57,8 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if err := dropPrivileges(daemonCapabilities); err != nil {
 		return err
 	}
-	unix.Umask(0o077) // whatever is made from here on, by QEMU too, is for nobody else
+	signal.Ignore(syscall.SIGXFSZ) // QEMU inherits it: a limit of files ends no machine
+	unix.Umask(0o077)              // whatever is made from here on, by QEMU too, is for nobody else
 	own, err := identity(c, log)
 	if err != nil {
 		return err

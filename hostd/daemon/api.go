@@ -87,7 +87,7 @@ func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) 
 	}
 	var g *guest
 	if old != nil {
-		if g, err = a.d.startLeft(old); err != nil {
+		if g, err = a.d.startLeft(old, s); err != nil {
 			return nil, status.Error(codes.FailedPrecondition, err.Error())
 		}
 	}

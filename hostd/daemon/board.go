@@ -19,6 +19,7 @@ type board struct {
 	failure                         string // why the last protection ended
 	failures                        uint64 // how many there have been
 	lastReport                      string // its kind
+	unsaved                         string // why the saved state is an older one
 	claim                           string // what the arbiter has not answered
 	claimed                         time.Time
 
@@ -65,6 +66,21 @@ func (b *board) setFailure(why string) {
 		b.failures++
 		b.wake()
 	}
+}
+
+// setUnsaved reports whether that is news.
+func (b *board) setUnsaved(why string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	news := b.unsaved != why
+	b.unsaved = why
+	return news
+}
+
+func (b *board) unsavedNow() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unsaved
 }
 
 // failuresNow counts failures, so that whoever waits can tell a new one.

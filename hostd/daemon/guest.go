@@ -53,7 +53,8 @@ type guest struct {
 	kept       []pair.Effect           // that a stop's door has refused
 	stopping   atomic.Pointer[stop]
 
-	saving sync.Mutex // one writes the saved state at a time
+	saving   sync.Mutex  // one writes the saved state at a time
+	resaving atomic.Bool // one tries again until it is written
 
 	board board
 	// ending: remove and leave may be asked for by several at once. over is closed

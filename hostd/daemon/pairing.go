@@ -261,6 +261,9 @@ func (g *guest) warnings(m *control.Machine) []string {
 	if standby := g.board.wanted(); standby != "" && m.Role == string(pair.Solo) {
 		w = append(w, fmt.Sprintf("not protected: host %s, or a spare, becomes the standby as soon as it can be reached; \"hostd unprotect\" ends the waiting", standby))
 	}
+	if why := g.board.unsavedNow(); why != "" {
+		w = append(w, why)
+	}
 	if why := g.board.lastFailure(); why != "" {
 		w = append(w, "the last protection failed: "+why)
 	}

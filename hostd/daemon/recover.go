@@ -37,6 +37,9 @@ var errForgot = errors.New("the arbiter has lost what it granted")
 type earlier struct {
 	saved saved
 	spec  spec.Machine
+	// unknown says why the specification has only its name: no QEMU is ended or adopted
+	// without an operator's word then.
+	unknown error
 
 	decided bool // by an operator: what the arbiter says stands
 
@@ -76,19 +79,29 @@ func (l *earlier) foundPid() int {
 // recover takes care of the machines that an earlier daemon left. They are
 // silent until the arbiter has said whose voice it is.
 func (d *Daemon) recover() {
-	for name, s := range d.savedMachines() {
-		m, err := s.machine(name)
-		if err != nil {
-			d.log.Error("machine of an earlier daemon is left alone", "machine", name, "error", err)
+	for _, l := range d.leftovers() {
+		g := d.newLeft(l)
+		d.add(g)
+		if l.unknown != nil {
+			g.waits(unknownMachine(g.name, l.unknown))
 			continue
 		}
-		g := d.newGuest(m)
-		g.earlier = &earlier{saved: s, spec: m}
-		g.board.setRole(roleLeft, s.Generation)
-		g.board.want(s.Standby)
-		d.add(g)
 		d.tasks.Go(func() { d.keepRecovering(g) })
 	}
+}
+
+func (d *Daemon) newLeft(l leftover) *guest {
+	g := d.newGuest(l.spec)
+	g.earlier = &earlier{saved: l.saved, spec: l.spec, unknown: l.unknown}
+	g.board.setRole(roleLeft, l.saved.Generation)
+	g.board.want(l.saved.Standby)
+	return g
+}
+
+// unknownMachine says what an operator can do with a machine that this daemon knows
+// too little of: it ends none for that.
+func unknownMachine(name string, why error) error {
+	return fmt.Errorf("%w. \"hostd vm start\" with the specification that machine %s was started with lets it go on, \"hostd vm stop %s\" ends it and removes what was saved", why, name, name)
 }
 
 // keepRecovering tries until the machine is adopted or ended. It gives up where
@@ -153,7 +166,9 @@ func (d *Daemon) tryRecover(g *guest) (done bool, err error) {
 	defer cancel()
 	l.trying(cancel)
 	defer l.trying(nil)
-	qemu, err := d.hypervisor.Find(d.machineOptions(l.spec, false, g.log), l.saved.Taps)
+	o := d.machineOptions(l.spec, false, g.log)
+	o.Same = l.unknown != nil
+	qemu, err := d.hypervisor.Find(o, l.saved.Taps)
 	gone := errors.Is(err, machine.ErrNotRunning)
 	if err != nil && !gone {
 		return false, err
@@ -284,8 +299,15 @@ func (d *Daemon) reserveFor(ctx context.Context, name string) (release func(), e
 
 // startLeft is an operator's decision that a machine of an earlier daemon goes on
 // here, whatever the arbiter has forgotten. It returns nil without an error if QEMU has
-// ended, so that nothing is left. The caller has reserved the machine's name.
-func (d *Daemon) startLeft(g *guest) (*guest, error) {
+// ended, so that nothing is left. The specification counts where nothing was saved
+// that can be used. The caller has reserved the machine's name.
+func (d *Daemon) startLeft(g *guest, s spec.Machine) (*guest, error) {
+	if why := g.earlier.unknown; why != nil {
+		g.end()
+		g = d.newLeft(leftover{saved: g.earlier.saved, spec: s, unknown: why})
+		g.board.setFailure(unknownMachine(g.name, why).Error())
+		d.add(g)
+	}
 	g.earlier.decided = true
 	_, err := d.tryRecover(g)
 	g.earlier.decided = false

@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // saved is what a daemon must know of a machine that an earlier one left. It
@@ -51,11 +54,37 @@ func (g *guest) save() error {
 	return nil
 }
 
-// saveChange is save where the machine runs already: it then runs on, and a
-// later daemon knows it as it was.
+// saveRetry is how long a state that could not be saved waits for the next try.
+const saveRetry = time.Second
+
+// saveChange is save where the machine runs already: it runs on, and its status warns
+// until the state is saved after all.
 func (g *guest) saveChange() {
-	if err := g.save(); err != nil {
+	err := g.save()
+	g.noteUnsaved(err)
+	if err == nil || g.resaving.Swap(true) {
+		return
+	}
+	defer g.resaving.Store(false)
+	for err != nil {
+		select {
+		case <-time.After(saveRetry):
+		case <-g.ctx.Done():
+			return
+		}
+		err = g.save()
+		g.noteUnsaved(err)
+	}
+}
+
+func (g *guest) noteUnsaved(err error) {
+	why := ""
+	if err != nil {
+		why = err.Error() + "; it runs on, and a daemon that restarts now knows it as it was before: make room in state-dir, or make it writable"
+	}
+	if g.board.setUnsaved(why) && err != nil {
 		g.log.Error("state not saved", "error", err)
+		g.publish(&control.Event{Kind: "error", Message: why})
 	}
 }
 
@@ -77,8 +106,19 @@ func replaceFile(path string, b []byte) error {
 	}
 	if err != nil {
 		os.Remove(temporary)
+		return err
 	}
-	return err
+	return syncDirectory(filepath.Dir(path))
+}
+
+// syncDirectory makes a new name last.
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 func writeFile(path string, b []byte) error {
@@ -90,24 +130,62 @@ func writeFile(path string, b []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// savedMachines are those that an earlier daemon has left, by name. A file that
-// cannot be read is reported and left alone.
-func (d *Daemon) savedMachines() map[string]saved {
-	paths, _ := filepath.Glob(filepath.Join(d.machinesDir(), "*"+savedSuffix)) // the pattern is good
-	all := map[string]saved{}
-	for _, path := range paths {
-		var s saved
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(b, &s)
+// leftover is what is found of a machine of an earlier daemon.
+type leftover struct {
+	saved saved
+	spec  spec.Machine // its name alone where the rest is unknown
+	// unknown says why this daemon does not know what it must know of it.
+	unknown error
+}
+
+// leftovers are the machines that an earlier daemon has left, by name: those whose
+// state was saved, and those of which a QEMU runs.
+func (d *Daemon) leftovers() map[string]leftover {
+	all := map[string]leftover{}
+	entries, err := os.ReadDir(d.machinesDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		why := fmt.Sprintf("the saved states of machines cannot be read: %v; see to it that %s is a directory of this daemon's user, and restart the daemon", err, d.machinesDir())
+		d.log.Error(why)
+		d.events.publish(&control.Event{Kind: "error", Message: why})
+	}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), savedSuffix); ok && spec.IsName(name) {
+			all[name] = d.leftover(name)
 		}
-		if err != nil {
-			d.log.Error("machine of an earlier daemon is left alone: its file cannot be read", "file", path, "error", err)
+	}
+	d.addRunning(all)
+	return all
+}
+
+// addRunning adds machines whose QEMU has its monitor here, and of which nothing else
+// is known.
+func (d *Daemon) addRunning(all map[string]leftover) {
+	paths, _ := filepath.Glob(filepath.Join(d.config.RunDir, "*"+machine.MonitorSuffix)) // the pattern is good
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), machine.MonitorSuffix)
+		if _, known := all[name]; known || !spec.IsName(name) || !machine.Listens(path) {
 			continue
 		}
-		all[strings.TrimSuffix(filepath.Base(path), savedSuffix)] = s
+		all[name] = leftover{spec: spec.Machine{Name: name}, unknown: fmt.Errorf("its QEMU runs, and its saved state %s is missing", d.savedPath(name))}
 	}
-	return all
+}
+
+func (d *Daemon) leftover(name string) leftover {
+	l := leftover{spec: spec.Machine{Name: name}}
+	b, err := os.ReadFile(d.savedPath(name))
+	if err == nil {
+		err = json.Unmarshal(b, &l.saved)
+	}
+	var m spec.Machine
+	if err == nil {
+		m, err = l.saved.machine(name)
+	}
+	if err != nil {
+		l.unknown = fmt.Errorf("its saved state %s cannot be used: %w", d.savedPath(name), err)
+		return l
+	}
+	l.spec = m
+	return l
 }
 
 func (s saved) machine(name string) (spec.Machine, error) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -38,12 +40,42 @@ func Find(o Options, taps []string) (*Machine, error) {
 		}
 		return m, ErrNotRunning
 	}
+	if err := m.sameArguments(int(pid)); err != nil {
+		p.file.Close()
+		return m, err
+	}
 	m.process = p
 	go func() { // waited for by Kill
 		m.ended(p.wait())
 		p.file.Close()
 	}()
 	return m, nil
+}
+
+// sameArguments fails if Options.Same is set and the process was started with others.
+// A machine that has been taken over waited for that with one more.
+func (m *Machine) sameArguments(pid int) error {
+	if !m.o.Same {
+		return nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return fmt.Errorf("read how the QEMU of machine %s was started: %w", m.o.Spec.Name, err)
+	}
+	given, want := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), m.arguments()
+	from := slices.Index(given, want[0])
+	for i, argument := range want {
+		if from < 0 || from+i >= len(given) || given[from+i] != argument {
+			return fmt.Errorf("the QEMU of machine %s (process %d) was started with another specification or configuration: %q is not among its arguments in this place", m.o.Spec.Name, pid, argument)
+		}
+	}
+	return nil
+}
+
+// Listens reports that somebody listens on a unix socket, or that it cannot be known.
+func Listens(socket string) bool {
+	_, ok := listener(socket)
+	return ok
 }
 
 // Release ends the daemon's part in a QEMU that was found, and lets it run on. It

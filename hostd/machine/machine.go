@@ -37,6 +37,8 @@ type Options struct {
 	RunDir, RAMDir, StateDir string
 	// Incoming makes the machine wait for a takeover instead of booting.
 	Incoming bool
+	// Same lets Find fail where QEMU was started with other arguments.
+	Same bool
 	// KeepConsole is the command that keeps the console in its file. It reads
 	// descriptor 3 to its end.
 	KeepConsole func(file string) *exec.Cmd
@@ -300,6 +302,9 @@ func (m *Machine) IncomingSocket() string { return m.socket("incoming") }
 
 // UrgentSocket is a second monitor, for commands that QEMU takes out of band.
 func (m *Machine) UrgentSocket() string { return m.socket("oob") }
+
+// MonitorSuffix follows the machine's name in that of its monitor's socket.
+const MonitorSuffix = ".qmp"
 
 func (m *Machine) monitorSocket() string { return m.socket("qmp") }
 

@@ -13,6 +13,9 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
 )
 
+// IsName reports that a machine may have the name.
+func IsName(name string) bool { return machineName.MatchString(name) }
+
 var (
 	machineName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	interfaceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`)
