@@ -86,6 +86,7 @@ type Detection struct {
 type QEMUConfig struct {
 	Binary    string   `yaml:"binary,omitempty"`
 	Accel     string   `yaml:"accel"`
+	Sandbox   string   `yaml:"sandbox,omitempty"`
 	ExtraArgs []string `yaml:"extra-args,omitempty"`
 }
 
@@ -98,6 +99,7 @@ type Limits struct {
 	DeviceState string `yaml:"device-state,omitempty"`
 	InputLog    string `yaml:"input-log,omitempty"`
 	DeltaCache  string `yaml:"delta-cache,omitempty"`
+	Console     string `yaml:"console,omitempty"`
 }
 
 // LinkConfig is the field link.
