@@ -21,6 +21,10 @@ var (
 	consoleCapabilities = []uintptr{unix.CAP_DAC_OVERRIDE}
 )
 
+// The main goroutine stays on the first thread: the signal that a parent's end sends
+// is that thread's, and an exec from another one loses it.
+func init() { runtime.LockOSThread() }
+
 // dropPrivileges gives up every capability but those kept, for this process and
 // all that it starts. The kernel takes them away at exec, so a process that has
 // more runs itself again: nothing else has been done yet.
