@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -55,7 +56,10 @@ func TestTornCheckpoints(t *testing.T) {
 func TestALargeEpoch(t *testing.T) {
 	for limit, protected := range map[yamlfile.Size]bool{0: true, 16 << 20: false} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
-			a, _ := pairOfHostsWith(t, func(c *config.Config) { c.Limits.Epoch = limit })
+			a, _ := pairOfHostsWith(t, func(c *config.Config) {
+				c.Limits.Epoch = limit
+				c.Detection.QEMU = yamlfile.Duration(time.Minute) // a large one takes its time
+			})
 			a.mustStart("m", "dirty=4400") // of 4096 pages; an eighth more may be held by default
 			err := a.protect("m", "b")
 			if protected {
