@@ -31,8 +31,15 @@ func (g *guest) uplinkWarnings() (w []string) {
 			w = append(w, fmt.Sprintf("port %s: uplink %s has been %s for %v: nothing leaves or arrives by it", u.Port, u.Name, inWords(u.State), time.Since(u.Since).Round(time.Second)))
 		}
 	}
-	if lost := g.gate.Stats().Lost; lost > 0 {
-		w = append(w, fmt.Sprintf("%d frames of output were lost at an uplink: it was down, took fewer than the machine sends, or refused them", lost))
+	return append(w, lossWarnings(g.gate.Stats())...)
+}
+
+func lossWarnings(s gate.Stats) (w []string) {
+	if s.Lost > 0 {
+		w = append(w, fmt.Sprintf("%d frames of output were lost at an uplink: it was down, took fewer than the machine sends, or refused them", s.Lost))
+	}
+	if s.Uncarried > 0 {
+		w = append(w, fmt.Sprintf("%d frames that stand for many segments were lost because the gate cannot cut their kind: switch that segmentation offload off where they come from (docs/machine.md)", s.Uncarried))
 	}
 	return w
 }

@@ -122,6 +122,9 @@ type port struct {
 	fromUplink []byte
 	learned    addressBook
 	drain      func(fd int) // drainTapLocked, made once
+	// fromTapCut and fromUplinkCut cut what is in tunnels, when it is read.
+	fromTapCut, fromUplinkCut cutter
+	toldUncarried             atomic.Bool
 	// What follows is guarded by the input's lock.
 	//
 	// lane holds what arrived, early what was injected and comes before it.
@@ -148,6 +151,7 @@ type counters struct {
 	announced                       atomic.Uint64
 	delivered, inputDropped, lost   atomic.Uint64
 	logged, unlogged, inputLate     atomic.Uint64
+	uncarried                       atomic.Uint64
 }
 
 // Stats counts frames since the gate was opened.
@@ -165,6 +169,9 @@ type Stats struct {
 	// too slow, or refused them. Waiting ones, not many, are still tried.
 	Lost    uint64
 	Waiting int
+	// Uncarried frames, of either direction, stood for many in a way that cannot be
+	// told or cut, or were too long.
+	Uncarried uint64
 }
 
 // Open binds the ports' taps and uplinks. It starts three goroutines per port
@@ -285,6 +292,7 @@ func (g *Gate) Stats() Stats {
 		Released: g.stats.released.Load(), Dropped: g.stats.outputDropped.Load(), Resent: g.stats.resent.Load(),
 		InputDelivered: g.stats.delivered.Load(), InputDropped: g.stats.inputDropped.Load(),
 		InputLate: g.stats.inputLate.Load(), Lost: g.stats.lost.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
+		Uncarried: g.stats.uncarried.Load(),
 	}
 	g.out.Lock()
 	s.HeldBytes = g.out.bytes

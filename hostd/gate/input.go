@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -74,6 +75,10 @@ func (g *Gate) receiveSome(i, fd int) (more bool, err error) {
 	p := g.ports[i]
 	for range drainBatch {
 		n, again, err := p.uplink.Receive(fd, p.fromUplink)
+		if errors.Is(err, ErrUncarried) {
+			g.uncarriedFrame(p, p.Uplink, 0, err)
+			continue
+		}
 		if again || err != nil {
 			return false, err
 		}
@@ -81,7 +86,7 @@ func (g *Gate) receiveSome(i, fd int) (more bool, err error) {
 			if g.in.mode != dropping { // a standby hears the machine itself
 				p.learned.heard(p.fromUplink[vnetHeader:n])
 			}
-			g.accept(p, p.fromUplink[:n])
+			g.arrive(p, p.fromUplink[:n])
 		}
 	}
 	return true, nil
@@ -96,13 +101,18 @@ func (g *Gate) accept(p *port, frame []byte) {
 		g.stats.inputDropped.Add(1)
 	case in.mode == open && in.log == LogOff && p.idle() && g.feedOne(p, frame):
 	default:
-		in.last++
-		now := g.now()
-		p.lane.push(in.last, frame, now, p.slow.at(now))
-		if in.log != LogOff {
-			in.loggedBytes += uint64(len(frame))
-			g.signalLog()
-		}
+		g.keep(p, frame)
+	}
+}
+
+// keep lets a frame wait for what comes before it, and for the log.
+func (g *Gate) keep(p *port, frame []byte) {
+	in, now := &g.in, g.now()
+	in.last++
+	p.lane.push(in.last, frame, now, p.slow.at(now))
+	if in.log != LogOff {
+		in.loggedBytes += uint64(len(frame))
+		g.signalLog()
 	}
 }
 

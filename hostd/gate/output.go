@@ -1,6 +1,9 @@
 package gate
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // drainAtOnce is how many frames are taken from a tap before others may have the
 // output's lock: a guest that never stops sending stops nobody.
@@ -23,6 +26,10 @@ func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
 	p := g.ports[i]
 	for range most {
 		n, again, err := p.tap.Receive(fd, p.fromTap)
+		if errors.Is(err, ErrUncarried) {
+			g.uncarriedFrame(p, p.Tap, 0, err)
+			continue
+		}
 		if again || err != nil {
 			return again, err
 		}
@@ -30,7 +37,7 @@ func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
 			continue
 		}
 		p.learned.snoop(p.fromTap[vnetHeader:n])
-		g.emit(i, p.fromTap[:n])
+		g.leave(p, p.fromTap[:n])
 	}
 	return false, nil
 }

@@ -29,14 +29,9 @@ type cutter struct {
 	batch  [sendBatch][]byte // being handed in
 }
 
-// layout says where a frame's headers are.
-type layout struct {
-	ip, transport, payload int
-	six, tcp               bool
-	size                   int // of a segment's payload
-}
-
-// cut fills pieces. The kernel completes their checksums, or leaves that to the guest.
+// cut fills pieces. The kernel completes their checksums, or leaves that to the guest;
+// those of frames in tunnels are complete, since not every network card can complete
+// the inner ones.
 func (c *cutter) cut(frame []byte) error {
 	c.pieces.reset()
 	l, err := layoutOf(frame)
@@ -59,7 +54,7 @@ func layoutOf(frame []byte) (l layout, err error) {
 	l.size = int(native.Uint16(frame[vnetSize:]))
 	l.transport = vnetHeader + int(native.Uint16(frame[vnetChecksumStart:]))
 	l.tcp = kind != gsoUDP
-	if err := l.findIP(frame); err != nil {
+	if err := l.find(frame); err != nil {
 		return l, err
 	}
 	head := l.transport + 8
@@ -69,7 +64,7 @@ func layoutOf(frame []byte) (l layout, err error) {
 	switch {
 	case kind != gsoTCP4 && kind != gsoTCP6 && kind != gsoUDP, frame[vnetFlags]&needsChecksum == 0, l.size == 0:
 		return l, fmt.Errorf("%w: virtio header % x", errCannotCut, frame[:vnetHeader])
-	case l.transport < l.ip+20 || l.six && l.transport < l.ip+40 || head > len(frame):
+	case head > len(frame), l.odd:
 		return l, fmt.Errorf("%w: its headers are not whole", errCannotCut)
 	}
 	if l.payload = head; l.tcp {
@@ -79,24 +74,6 @@ func layoutOf(frame []byte) (l layout, err error) {
 		return l, fmt.Errorf("%w: %d bytes in segments of %d", errCannotCut, len(frame), l.size)
 	}
 	return l, nil
-}
-
-func (l *layout) findIP(frame []byte) error {
-	at := vnetHeader + 12
-	for ; at+6 <= len(frame); at += vlanTag {
-		switch binary.BigEndian.Uint16(frame[at:]) {
-		case 0x8100, 0x88a8, 0x9100:
-			continue
-		case 0x0800:
-			l.ip = at + 2
-			return nil
-		case 0x86dd:
-			l.ip, l.six = at+2, true
-			return nil
-		}
-		break
-	}
-	return fmt.Errorf("%w: it is not IP", errCannotCut)
 }
 
 // mend writes into a piece what differs from the whole.
@@ -111,7 +88,7 @@ func (l *layout) mend(b []byte, i int, last bool) {
 		big.PutUint16(b[l.ip+4:], uint16(len(b)-l.ip-40))
 		addresses = b[l.ip+8 : l.ip+40]
 	} else {
-		l.mendIPv4(b, i)
+		mendIPv4(b, l.ip, i)
 	}
 	at := l.transport + 16
 	if l.tcp {
@@ -121,16 +98,68 @@ func (l *layout) mend(b []byte, i int, last bool) {
 		big.PutUint16(b[l.transport+4:], uint16(length))
 	}
 	// Of a checksum that is to be completed the field holds the pseudo header's part.
-	big.PutUint16(b[at:], sum16(addresses, protocol+uint32(length)))
+	pseudo := sum16(addresses, protocol+uint32(length))
+	big.PutUint16(b[at:], pseudo)
+	if l.depth > 0 || l.labelled {
+		sum := ^sum16(b[l.transport:], 0)
+		if l.tcp {
+			big.PutUint16(b[at:], sum)
+		} else {
+			putUDPSum(b[at:], sum)
+		}
+		clear(b[:vnetHeader])
+		l.mendTunnels(b, i, ^pseudo)
+	}
 }
 
-func (l *layout) mendIPv4(b []byte, i int) {
+// putUDPSum: 0 would say that there is no checksum.
+func putUDPSum(b []byte, sum uint16) {
+	if sum == 0 {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(b, sum)
+}
+
+// mendTunnels does the same with the headers around, from the inside out. inside is
+// the sum of everything from the transport header on: what its checksum leaves of it.
+func (l *layout) mendTunnels(b []byte, i int, inside uint16) {
 	big := binary.BigEndian
-	h := b[l.ip:]
+	for n := l.depth - 1; n >= 0; n-- {
+		switch h := l.around[n]; h.kind {
+		case headerIPv4:
+			mendIPv4(b, h.at, i)
+		case headerIPv6:
+			big.PutUint16(b[h.at+4:], uint16(len(b)-h.at-40))
+		case headerGRE:
+			if big.Uint16(b[h.at:])&greChecksum != 0 {
+				big.PutUint16(b[h.at+4:], 0)
+				big.PutUint16(b[h.at+4:], ^sum16(b[h.at:l.transport], uint32(inside)))
+			}
+		case headerUDP:
+			big.PutUint16(b[h.at+4:], uint16(len(b)-h.at))
+			if big.Uint16(b[h.at+6:]) != 0 {
+				big.PutUint16(b[h.at+6:], 0)
+				sum := uint32(inside) + uint32(sum16(addressesOf(b, l.around[n-1]), uint32(protocolUDP+len(b)-h.at)))
+				putUDPSum(b[h.at+6:], ^sum16(b[h.at:l.transport], sum))
+			}
+		}
+	}
+}
+
+func addressesOf(b []byte, ip header) []byte {
+	if ip.kind == headerIPv6 {
+		return b[ip.at+8 : ip.at+40]
+	}
+	return b[ip.at+12 : ip.at+20]
+}
+
+func mendIPv4(b []byte, at, i int) {
+	big := binary.BigEndian
+	h := b[at:]
 	big.PutUint16(h[2:], uint16(len(h)))
 	big.PutUint16(h[4:], big.Uint16(h[4:])+uint16(i))
 	big.PutUint16(h[10:], 0)
-	big.PutUint16(h[10:], ^sum16(h[:min(int(h[0]&15)*4, l.transport-l.ip)], 0))
+	big.PutUint16(h[10:], ^sum16(h[:int(h[0]&15)*4], 0))
 }
 
 func (l *layout) mendTCP(b []byte, i int, last bool) {
@@ -145,10 +174,18 @@ func (l *layout) mendTCP(b []byte, i int, last bool) {
 	}
 }
 
-// sum16 is the sum of RFC 1071, not complemented. b has an even length.
-func sum16(b []byte, sum uint32) uint16 {
-	for i := 0; i+1 < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+// sum16 is the sum of RFC 1071, not complemented.
+func sum16(b []byte, start uint32) uint16 {
+	sum := uint64(start)
+	for ; len(b) >= 16; b = b[16:] { // the sum of wider words folds to the same
+		first, second := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+		sum += first>>32 + first&0xffffffff + second>>32 + second&0xffffffff
+	}
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint64(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		sum += uint64(b[0]) << 8
 	}
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff

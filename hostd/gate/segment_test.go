@@ -238,11 +238,20 @@ func FuzzCut(f *testing.F) {
 	for _, make := range manies {
 		f.Add(make(f))
 	}
+	for _, tunnels := range []map[string]tunnel{plainTunnels, summedTunnels} {
+		for _, u := range tunnels {
+			f.Add(u.inTunnel(f, many(f, gsoTCP6, 1000, numbered(5000)), gsoTCP6))
+		}
+	}
+	for _, b := range spoiled(f) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < vnetHeader+ethernetHead {
 			return
 		}
 		before := append([]byte(nil), b...)
+		tunnelled(b)
 		var c cutter
 		if err := c.cut(b); err == nil && (c.pieces.len() == 0 || c.pieces.len() > piecesMost) {
 			t.Errorf("%d pieces", c.pieces.len())

@@ -58,6 +58,11 @@ type socket struct {
 	offerLeft  func(fd uintptr) // offerFrames, made once
 }
 
+var (
+	errUntold  = fmt.Errorf("%w: it stands for many of a kind that the virtio header does not know", ErrUncarried)
+	errTooLong = fmt.Errorf("%w: it is longer than %d bytes", ErrUncarried, maxFrame-vnetHeader-vlanTag)
+)
+
 func openSocket(ifname string) (*socket, error) {
 	s, err := bindSocket(ifname)
 	if err != nil {
@@ -148,10 +153,13 @@ func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
 		return 0, true, nil
 	case unix.ENETDOWN: // reported once when the interface goes down; frames may wait behind it
 		return 0, false, nil
-	case unix.EINVAL: // a frame whose offload the header cannot tell: not ours to carry
-		return 0, false, nil
+	case unix.EINVAL: // SCTP of many segments, or IP fragments yet to be made
+		return 0, false, errUntold
 	default:
 		return 0, false, fmt.Errorf("read from interface %s: %w", s.name, errno)
+	}
+	if s.message.Flags&unix.MSG_TRUNC != 0 {
+		return 0, false, errTooLong
 	}
 	if tci, tpid, tagged := vlan(s.oob[:oobn]); tagged && n >= vnetHeader+ethernetHead {
 		n = insertVLAN(b, n, tci, tpid)

@@ -21,7 +21,8 @@ type Wire interface {
 	// Now calls drain once, unless the wire was closed. It is called by who may
 	// receive.
 	Now(drain func(fd int))
-	// Receive reads one frame into b, or reports again when nothing is readable.
+	// Receive reads one frame into b, or reports again when nothing is readable. Of a
+	// frame that it has read and cannot give it returns ErrUncarried.
 	Receive(fd int, b []byte) (n int, again bool, err error)
 	// Offer writes at most 32 frames, in order, as many as leave at once; it never
 	// waits. It returns with how many of the first it is done, how many of these are
@@ -44,6 +45,9 @@ type Tap interface {
 	// Empty drops the frames that QEMU has not taken.
 	Empty() error
 }
+
+// ErrUncarried says that a frame was read that the gate cannot carry. Others follow.
+var ErrUncarried = errors.New("a frame that cannot be carried")
 
 // ErrFull says that a tap has no room for a frame now.
 var ErrFull = errors.New("the tap has no room")
