@@ -31,14 +31,19 @@ func search(t *testing.T, s Search) Result {
 // with one voice. The bounds take turns, so that each may be large once.
 func TestModel(t *testing.T) {
 	for name, s := range map[string]Search{
-		"two pairs, two faults":     {},
-		"three pairs, two faults":   {Defines: []string{"PAIRS=3", "PACKETS=2"}},
-		"one pair, three faults":    {Defines: []string{"PAIRS=1", "FAULTS=3", "PACKETS=2"}},
-		"answers lost twice":        {Defines: []string{"FAULTS=1", "UNSEEN=2"}},
-		"stopped":                   {Defines: []string{"PAIRS=1", "PACKETS=2", "STOPS=1"}},
-		"runs end, with a stop":     {Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=1", "STOPS=1"}, Cycles: true},
-		"runs end, with two faults": {Defines: []string{"PACKETS=2", "ASKS=0"}, Cycles: true},
-		"runs end, with operators":  {Defines: []string{"FAULTS=1"}, Cycles: true},
+		"two pairs, two faults":      {},
+		"three pairs, two faults":    {Defines: []string{"PAIRS=3", "PACKETS=2"}},
+		"one pair, three faults":     {Defines: []string{"PAIRS=1", "FAULTS=3", "PACKETS=2"}},
+		"answers lost twice":         {Defines: []string{"FAULTS=1", "UNSEEN=2"}},
+		"stopped":                    {Defines: []string{"PAIRS=1", "PACKETS=2", "STOPS=1"}},
+		"a stop refused":             {Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=1", "STOPS=1", "REFUSALS=1"}},
+		"stopped, started anew":      {Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=1", "STOPS=1", "STARTS=1"}},
+		"adoption, supervisor":       {Defines: []string{"PAIRS=1", "PACKETS=2", "UNADOPTED=1", "SUPERS=1"}},
+		"an arbiter that forgets":    {Defines: []string{"PAIRS=1", "PACKETS=2", "FORGOTTEN=1"}},
+		"runs end, with a stop":      {Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=1", "STOPS=1", "REFUSALS=1"}, Cycles: true},
+		"runs end, with an adoption": {Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=1", "UNADOPTED=1", "SUPERS=1", "FORGOTTEN=1"}, Cycles: true},
+		"runs end, with two faults":  {Defines: []string{"PACKETS=2", "ASKS=0"}, Cycles: true},
+		"runs end, with operators":   {Defines: []string{"FAULTS=1"}, Cycles: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := search(t, s)
@@ -62,8 +67,16 @@ func TestModelReaches(t *testing.T) {
 	}
 }
 
+// TestModelStartsAnew shows that a machine is stopped and started twice.
+func TestModelStartsAnew(t *testing.T) {
+	r := search(t, Search{Defines: []string{"PAIRS=1", "PACKETS=2", "FAULTS=0", "STOPS=2", "STARTS=2", "REACHED=2"}})
+	if !strings.Contains(r.Violation, "starts<2") {
+		t.Fatalf("violation %q, want the second start:\n%s", r.Violation, r.Output)
+	}
+}
+
 // TestBadVariants: a model that finds nothing wrong with these finds nothing.
-// The first six must show outside, as output that contradicts.
+// Those with OUTSIDE must show there, as output that contradicts.
 func TestBadVariants(t *testing.T) {
 	for name, s := range map[string]Search{
 		"solo without the arbiter":                     {Defines: []string{"BAD_SOLO", "OUTSIDE"}},
@@ -74,6 +87,15 @@ func TestBadVariants(t *testing.T) {
 		"adopted without a claim":                      {Defines: []string{"BAD_ADOPT", "OUTSIDE"}},
 		"output leaves while a stop is asked":          {Defines: []string{"BAD_STOP", "STOPS=1", "OUTSIDE"}},
 		"an unanswered stop is undone":                 {Defines: []string{"BAD_REOPEN", "STOPS=1", "OUTSIDE"}},
+		"output passes after a refused stop":           {Defines: []string{"BAD_RESUME", "PAIRS=1", "PACKETS=2", "STOPS=1", "REFUSALS=1", "OUTSIDE"}},
+		"a refused stop forgets what was won":          {Defines: []string{"BAD_WON", "PAIRS=1", "PACKETS=2", "STOPS=1", "REFUSALS=1"}},
+		"started although another speaks":              {Defines: []string{"BAD_START", "PAIRS=1", "PACKETS=2", "STARTS=1", "OUTSIDE"}},
+		"a failed adoption is not tried again":         {Defines: []string{"BAD_TRIED", "PAIRS=1", "PACKETS=2", "UNADOPTED=1"}},
+		"a supervisor claims whatever stands":          {Defines: []string{"BAD_SUPER", "PAIRS=1", "PACKETS=2", "SUPERS=1", "OUTSIDE"}},
+		"an empty arbiter ends a machine":              {Defines: []string{"BAD_KILL", "PAIRS=1", "PACKETS=2", "FORGOTTEN=1"}},
+		"an empty arbiter lets a machine go on":        {Defines: []string{"BAD_FORGOT", "PAIRS=1", "PACKETS=2", "FORGOTTEN=1", "OUTSIDE"}},
+		"an empty arbiter denies":                      {Defines: []string{"BAD_DENIED", "PAIRS=1", "PACKETS=2", "FORGOTTEN=1"}},
+		"an operator decides without looking":          {Defines: []string{"BAD_DECIDE", "PAIRS=1", "PACKETS=2", "FORGOTTEN=1", "OUTSIDE"}},
 		"acknowledged after the decision, seen inside": {Defines: []string{"BAD_ACK"}},
 		"a lost link is not noticed":                   {Defines: []string{"BAD_STUCK"}},
 	} {
