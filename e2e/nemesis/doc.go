@@ -9,6 +9,13 @@
 // At most one fault of a round takes a copy of the machine away: two at once
 // are more than a pair survives.
 //
+// In half of the rounds an operator has a wish in the midst of it: to stop the
+// machine and start it again, on either host, to end or make a protection, to move it.
+// It may be refused. A host that says that it has stopped the machine has to be silent
+// until it is started again; what is lost meanwhile is no loss, and a machine that is
+// started knows nothing of the one before it, so each is judged for itself. A wish and a
+// fault together may cost the machine: it is started anew then, and only then.
+//
 // All choices follow from the seed. What they meet does not: processes run as
 // they like.
 package nemesis

@@ -17,7 +17,7 @@ const settling = 200 * time.Millisecond
 
 // judgeVoices checks that hosts spoke one after the other, each only after it
 // was given the voice.
-func (n *nemesis) judgeVoices(ctx context.Context, r Round, marks map[string]int) error {
+func (n *nemesis) judgeVoices(ctx context.Context, r Round) error {
 	if err := n.Wire.Settle(ctx); err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func (n *nemesis) judgeVoices(ctx context.Context, r Round, marks map[string]int
 	}
 	last := time.Time{}
 	for _, run := range runs {
-		if run.Host != n.speaking && !n.given(run, last, marks) {
+		if run.Host != n.speaking && !given(n.Host(run.Host).Events(), run, last) {
 			n.find(r, "host %s sent %d frames of the guest at %s, and was not given the voice since host %s spoke; runs: %v",
 				run.Host, run.Frames, run.First.Format("15:04:05.000"), n.speaking, text(runs))
 			return nil
@@ -44,8 +44,8 @@ func (n *nemesis) judgeVoices(ctx context.Context, r Round, marks map[string]int
 
 // given reports that the host came to the voice between the beginning of
 // another's run and its own.
-func (n *nemesis) given(run lab.VoiceRun, since time.Time, marks map[string]int) bool {
-	for _, e := range n.Host(run.Host).Events() {
+func given(events []lab.Event, run lab.VoiceRun, since time.Time) bool {
+	for _, e := range events {
 		at := time.Unix(0, e.TimeUnixNanos)
 		if voice[e.Kind] && at.After(since) && at.Before(run.First.Add(settling)) {
 			return true
@@ -62,7 +62,17 @@ func text(runs []lab.VoiceRun) (all []string) {
 }
 
 // judgeTraffic ends the traffic and asks the oracle.
-func (n *nemesis) judgeTraffic(ctx context.Context) error {
+func (n *nemesis) judgeTraffic(ctx context.Context) error { return n.judgeUntil(ctx, true) }
+
+// judgeLife ends the traffic of a machine that was stopped or lost: nothing is
+// expected of what is under way, and its stream cannot end well.
+func (n *nemesis) judgeLife(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return n.judgeUntil(ctx, false)
+}
+
+func (n *nemesis) judgeUntil(ctx context.Context, lives bool) error {
 	t := n.traffic
 	n.traffic = nil
 	if t == nil {
@@ -81,7 +91,7 @@ func (n *nemesis) judgeTraffic(ctx context.Context) error {
 	if v.Unstamped != 0 || v.Unknown != 0 || v.Overflow != 0 {
 		n.find(last, "unstamped or unknown packets: %v", v)
 	}
-	if !result.TCP.Intact {
+	if lives && !result.TCP.Intact {
 		n.find(last, "the TCP stream is not intact: %+v", result.TCP)
 	}
 	return nil

@@ -54,6 +54,8 @@ type nemesis struct {
 	streams  uint32
 	macs     []lab.MAC
 	speaking string // the host that spoke last
+	silent   stopped
+	now      Round
 	load     scene.Load
 }
 
@@ -151,19 +153,16 @@ func (n *nemesis) round(ctx context.Context, number int) error {
 		return err
 	}
 	n.Wire.Reset()
-	marks := map[string]int{}
-	for _, h := range n.Hosts {
-		marks[h.Name] = h.EventMark()
-	}
 	plan := n.plan(p, s)
 	r := Round{Number: number, Primary: p.Name, What: plan.String()}
+	n.now = r
 	began := time.Now()
 	broke := n.carryOut(ctx, plan)
 	healed := time.Now()
 	if err := errors.Join(broke, n.heal(ctx)); err != nil {
 		return fmt.Errorf("%s: %w", r.What, err)
 	}
-	if _, _, err := n.protected(ctx); err != nil {
+	if err := n.restored(ctx, plan.wish); err != nil {
 		n.find(r, "the pair does not come back: %v; %s", err, n.states(ctx))
 		return nil
 	}
@@ -172,7 +171,7 @@ func (n *nemesis) round(ctx context.Context, number int) error {
 		n.find(r, "packets do not flow again: %v; %v; %s", err, n.traffic, n.states(ctx))
 		return nil
 	}
-	if err := n.judgeVoices(ctx, r, marks); err != nil {
+	if err := n.judgeVoices(ctx, r); err != nil {
 		return err
 	}
 	n.report.Rounds = append(n.report.Rounds, r)
@@ -257,6 +256,9 @@ func (n *nemesis) flow(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(flowLimit))
 	defer cancel()
 	if n.traffic == nil {
+		if err := n.AwaitPackets(ctx); err != nil {
+			return fmt.Errorf("the guest does not forward: %w", err)
+		}
 		n.streams++
 		n.traffic, err = n.StartTraffic(context.WithoutCancel(ctx), scene.TrafficOptions{Rate: n.load.Rate(requests, part), TCPRate: n.load.Bytes(tcpRate), Stream: n.streams})
 		if err != nil {

@@ -24,12 +24,16 @@ type act struct {
 type plan struct {
 	acts         []act
 	before, hold time.Duration
+	wish         *wish // of an operator, in the midst of it; nil: none
 }
 
 func (p plan) String() string {
 	var names []string
 	for _, a := range p.acts {
 		names = append(names, a.name)
+	}
+	if p.wish != nil {
+		names = append(names, fmt.Sprintf("%v after the beginning %s", p.wish.after, p.wish.name))
 	}
 	return strings.Join(names, "; ")
 }
@@ -46,6 +50,7 @@ func (n *nemesis) plan(p, s *lab.Host) plan {
 	faults := n.faultsOf(p, s)
 	chosen.acts = append(chosen.acts, faults[n.random.IntN(len(faults))])
 	chosen.before, chosen.hold = n.between(0, 700), n.between(100, 2500)
+	chosen.wish = n.wishOf(p, s)
 	return chosen
 }
 
@@ -72,6 +77,8 @@ func (n *nemesis) disturbances(p, s *lab.Host) []act {
 		{"the arbiter loses its network", func(context.Context) error { return n.Arbiter.Cut() }},
 		{"the primary's disk is full", func(context.Context) error { return p.FillState() }},
 		{"the standby's disk is full", func(context.Context) error { return s.FillState() }},
+		{"the primary's member of the arbiter is killed", func(context.Context) error { _, err := p.KillMember(); return ifRunning(err) }},
+		{"the standby's member of the arbiter is killed", func(context.Context) error { _, err := s.KillMember(); return ifRunning(err) }},
 		{"the primary's supervisor is killed", func(context.Context) error { _, err := p.KillSupervisor(); return err }},
 		{"the standby's supervisor is killed", func(context.Context) error { _, err := s.KillSupervisor(); return err }},
 	}
@@ -86,6 +93,13 @@ func (n *nemesis) faultsOf(p, s *lab.Host) []act {
 		{"the primary's QEMU is stopped", func(ctx context.Context) error { return n.stopped(ctx, p.StopQEMU(scene.Machine), s) }},
 		{"the machine is switched over", func(ctx context.Context) error { n.ask(ctx, p, s, "switchover"); return nil }},
 		{"an operator takes over", func(ctx context.Context) error { n.ask(ctx, s, p, "takeover"); return nil }},
+		{"the primary's daemon and its supervisor are killed", func(context.Context) error {
+			_, err := p.KillSupervisor()
+			_, died := p.Kill()
+			return errors.Join(ifRunning(err), died)
+		}},
+		{"both daemons are killed", func(context.Context) error { return orphan(p, s) }},
+		{"both daemons are killed, and the machine's QEMU does not answer the next one", func(ctx context.Context) error { return n.deaf(ctx, p, s) }},
 		n.skewed(s),
 	}
 	for _, label := range []string{fault.Storing, fault.Applying, fault.Applied} {
@@ -213,18 +227,61 @@ func (n *nemesis) switchTo(ctx context.Context, p, s *lab.Host) {
 	}
 }
 
-// carryOut breaks what the plan says.
+// orphan leaves the machine to the primary's next daemon: the standby's is the first
+// that is killed, so that it does not take over.
+func orphan(p, s *lab.Host) error {
+	if _, err := s.Kill(); err != nil {
+		return err
+	}
+	_, err := p.Kill()
+	return err
+}
+
+// deaf lets the next daemon meet a QEMU that stands still: it cannot adopt it before
+// everything is healed.
+func (n *nemesis) deaf(ctx context.Context, p, s *lab.Host) error {
+	if err := errors.Join(orphan(p, s), p.StopQEMU(scene.Machine)); err != nil {
+		return err
+	}
+	if err := p.Start(ctx, n.faults[p.Name].Env()...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	_ = scene.Until(ctx, func() bool { return n.role(ctx, p) == "left" })
+	return nil
+}
+
+// carryOut breaks what the plan says, while an operator does what it wishes.
 func (n *nemesis) carryOut(ctx context.Context, p plan) error {
+	wished := make(chan error, 1)
+	go func() {
+		defer close(wished)
+		if p.wish != nil {
+			rest(ctx, p.wish.after)
+			wished <- p.wish.do(ctx)
+		}
+	}()
+	broke := p.breakIt(ctx)
+	return errors.Join(broke, <-wished, ctx.Err())
+}
+
+// breakIt does the plan's acts. What they mean may be gone where an operator acts too.
+func (p plan) breakIt(ctx context.Context) error {
 	for i, a := range p.acts {
 		if i == len(p.acts)-1 {
 			rest(ctx, p.before)
 		}
-		if err := a.do(ctx); err != nil {
+		err := a.do(ctx)
+		if p.wish != nil {
+			err = ifRunning(err)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
 	}
 	rest(ctx, p.hold)
-	return ctx.Err()
+	return nil
 }
 
 // rest is part of the plan: faults last for a while.

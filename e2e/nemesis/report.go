@@ -24,6 +24,8 @@ type Report struct {
 	// Sent, Lost and so on count packets of all rounds. What is lost while a
 	// host is dead, or nobody may speak, is not a finding.
 	Sent, Lost, Duplicated, Reordered uint64
+	// Anew is how often the machine had to be started again once all was healed.
+	Anew int
 	// Missed is how many frames the observer of the wire did not see.
 	Missed uint64
 }
@@ -52,6 +54,7 @@ func (r *Report) WriteText(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nPackets: %d sent, %d lost, %d duplicated, %d reordered. Frames that the observer missed: %d.\n",
 		r.Sent, r.Lost, r.Duplicated, r.Reordered, r.Missed)
+	fmt.Fprintf(w, "The machine was started anew %d times after a wish of an operator.\n", r.Anew)
 	if len(r.Rounds) > 0 {
 		r.writeRounds(w)
 	}

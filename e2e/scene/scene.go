@@ -179,14 +179,14 @@ func (s *Scene) BootOn(ctx context.Context, h *lab.Host, m lab.Machine) error {
 	if _, err := h.StartMachine(ctx, m); err != nil {
 		return err
 	}
-	if err := s.awaitPackets(ctx); err != nil {
+	if err := s.AwaitPackets(ctx); err != nil {
 		return s.Explain(fmt.Errorf("the guest does not forward: %w", err))
 	}
 	return nil
 }
 
-// awaitPackets sends probes until one comes back.
-func (s *Scene) awaitPackets(ctx context.Context) error {
+// AwaitPackets sends probes until one comes back: the guest forwards.
+func (s *Scene) AwaitPackets(ctx context.Context) error {
 	r := traffic.NewRecorder(1 << 16)
 	server, err := traffic.StartUDPServer(s.Server.Name, s.address(lab.ServerAddress, bootPort), r)
 	if err != nil {

@@ -1,0 +1,113 @@
+package nemesis
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+)
+
+// place is what a host has of the machine.
+type place struct {
+	answers bool
+	role    string // empty: nothing
+	qemu    bool   // a process of it lives
+}
+
+// step towards a whole pair.
+type step int
+
+const (
+	wait      step = iota // it gets there by itself
+	whole                 // it is there
+	startIt               // nothing is left of the machine
+	protectIt             // it runs alone, because an operator wished so
+	clearIt               // its QEMU has ended, and only the name is left
+)
+
+// next step, and the host that does it. Only where an operator has acted does another
+// have to: else the pair comes back by itself.
+func next(places [2]place, operator bool) (step, int) {
+	for i, p := range places {
+		if p.role == "protected" && places[1-i].role == "standby" {
+			return whole, i
+		}
+	}
+	if !operator || !places[0].answers || !places[1].answers {
+		return wait, 0
+	}
+	for i, p := range places {
+		other := places[1-i]
+		switch {
+		case p.role == "" && other.role == "" && !p.qemu && !other.qemu:
+			return startIt, 0
+		case p.role == "unprotected" && p.qemu && other.role == "":
+			return protectIt, i
+		case (p.role == "unprotected" || p.role == "solo" || p.role == "fenced") && !p.qemu && other.role == "":
+			return clearIt, i
+		}
+	}
+	return wait, 0
+}
+
+// restored waits until the pair is whole again, and does for it what its operator has
+// to do after a wish in the midst of faults. Two of them at once may have cost the
+// machine: it is started again then.
+func (n *nemesis) restored(ctx context.Context, w *wish) error {
+	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(backLimit))
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		todo, on := next([2]place{n.place(ctx, n.Hosts[0]), n.place(ctx, n.Hosts[1])}, w != nil)
+		if todo == whole {
+			return n.judgeSilence(ctx)
+		}
+		if err := n.help(ctx, todo, n.Hosts[on], w); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", n.roles(context.WithoutCancel(ctx)), ctx.Err())
+		}
+	}
+}
+
+// help does one step. What fails is tried again.
+func (n *nemesis) help(ctx context.Context, todo step, h *lab.Host, w *wish) error {
+	switch todo {
+	case startIt:
+		if err := n.judgeLife(ctx); err != nil {
+			return err
+		}
+		if err := n.judgeSilence(ctx); err != nil {
+			return err
+		}
+		n.report.Anew++
+		n.startMachine(ctx, n.Host(w.on))
+	case protectIt:
+		other := n.Hosts[0]
+		if other == h {
+			other = n.Hosts[1]
+		}
+		h.Protect(ctx, scene.Machine, other.Name)
+	case clearIt:
+		h.StopMachine(ctx, scene.Machine)
+	}
+	return nil
+}
+
+func (n *nemesis) place(ctx context.Context, h *lab.Host) place {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	m, err := h.Machine(ctx, scene.Machine)
+	_, gone := h.QEMU(scene.Machine)
+	p := place{answers: err == nil, qemu: gone == nil}
+	if m != nil {
+		p.role = m.Role
+	}
+	return p
+}
