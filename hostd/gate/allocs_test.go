@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -53,13 +54,18 @@ func TestAnOpenGateAllocatesNothing(t *testing.T) {
 				}
 			}
 			pass(warm)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			pass(frames)
-			runtime.ReadMemStats(&after)
-			// The closures of a cut, and the runtime's own, are not a frame's.
-			if n := after.Mallocs - before.Mallocs; n > frames/20 {
-				t.Errorf("%d allocations for %d frames", n, frames)
+			// The closures of a cut, and the runtime's own, are not a frame's. The test's
+			// own waiting allocates where the machine is busy; a gate that does always does.
+			least := uint64(math.MaxUint64)
+			for range 3 {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				pass(frames)
+				runtime.ReadMemStats(&after)
+				least = min(least, after.Mallocs-before.Mallocs)
+			}
+			if least > frames/20 {
+				t.Errorf("%d allocations for %d frames", least, frames)
 			}
 		})
 	}

@@ -84,7 +84,10 @@ func encapsulate(t *testing.T, name string, inserted []byte, flags uint64) {
 		ifindex, expected uint32
 	}{kind: programSchedCLS, count: uint32(len(program)), program: address(&program[0]), license: address(&license[0]),
 		level: 1, size: uint32(len(log)), log: address(&log[0])}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, programLoad, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	fd, errno := uintptr(0), unix.EAGAIN
+	for errno == unix.EAGAIN { // a signal of the runtime's has come while the kernel looked at the program
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, programLoad, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	}
 	runtime.KeepAlive(program)
 	if errno == unix.EPERM || errno == unix.ENOSYS {
 		t.Skipf("needs BPF: %v", errno)
