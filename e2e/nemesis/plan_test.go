@@ -127,6 +127,7 @@ func TestWishIsInTheMidst(t *testing.T) {
 
 func TestNextStep(t *testing.T) {
 	at := func(role string, qemu bool) place { return place{answers: true, role: role, qemu: qemu} }
+	waits := func(qemu bool) place { return place{answers: true, role: "solo", wanted: "b", qemu: qemu} }
 	silent, nothing := place{qemu: true}, at("", false)
 	for _, c := range []struct {
 		name     string
@@ -143,9 +144,11 @@ func TestNextStep(t *testing.T) {
 		{"a QEMU nobody knows of", nothing, at("", true), true, wait, 0},
 		{"alone by a wish", nothing, at("unprotected", true), true, protectIt, 1},
 		{"alone, and not by a wish", nothing, at("unprotected", true), false, wait, 0},
-		{"solo comes back by itself", at("solo", true), nothing, true, wait, 0},
+		{"solo comes back by itself", waits(true), nothing, true, wait, 0},
+		{"solo, and waits for nobody", at("solo", true), nothing, true, protectIt, 0},
+		{"the same, and not by a wish", at("solo", true), nothing, false, wait, 0},
 		{"its QEMU is dead", at("unprotected", false), nothing, true, clearIt, 0},
-		{"the same, solo", nothing, at("solo", false), true, clearIt, 1},
+		{"the same, solo", nothing, waits(false), true, clearIt, 1},
 		{"the other one still decides", at("unprotected", false), at("standby", true), true, wait, 0},
 		{"left by an earlier daemon", at("left", true), nothing, true, wait, 0},
 		{"a host that hangs", silent, at("unprotected", true), true, wait, 0},

@@ -13,6 +13,7 @@ import (
 type place struct {
 	answers bool
 	role    string // empty: nothing
+	wanted  string // the standby that it waits for; empty: none
 	qemu    bool   // a process of it lives
 }
 
@@ -23,7 +24,7 @@ const (
 	wait      step = iota // it gets there by itself
 	whole                 // it is there
 	startIt               // nothing is left of the machine
-	protectIt             // it runs alone, because an operator wished so
+	protectIt             // it runs alone and waits for no standby: an operator's wish, or one that failed
 	clearIt               // its QEMU has ended, and only the name is left
 )
 
@@ -43,7 +44,7 @@ func next(places [2]place, operator bool) (step, int) {
 		switch {
 		case p.role == "" && other.role == "" && !p.qemu && !other.qemu:
 			return startIt, 0
-		case p.role == "unprotected" && p.qemu && other.role == "":
+		case (p.role == "unprotected" || p.role == "solo" && p.wanted == "") && p.qemu && other.role == "":
 			return protectIt, i
 		case (p.role == "unprotected" || p.role == "solo" || p.role == "fenced") && !p.qemu && other.role == "":
 			return clearIt, i
@@ -107,7 +108,7 @@ func (n *nemesis) place(ctx context.Context, h *lab.Host) place {
 	_, gone := h.QEMU(scene.Machine)
 	p := place{answers: err == nil, qemu: gone == nil}
 	if m != nil {
-		p.role = m.Role
+		p.role, p.wanted = m.Role, m.WantedStandby
 	}
 	return p
 }

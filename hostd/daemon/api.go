@@ -81,6 +81,8 @@ func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) 
 		return nil, status.Error(codes.Aborted, err.Error())
 	}
 	defer release()
+	a.d.awaitEndOfStandby(ctx, s.Name)
+	a.d.awaitRetired(ctx, s.Name)
 	old := a.d.find(s.Name)
 	if old != nil && old.earlier == nil {
 		return nil, status.Errorf(codes.AlreadyExists, "machine %s exists on host %s; stop it first", s.Name, a.d.config.Host)

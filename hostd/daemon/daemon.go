@@ -83,14 +83,14 @@ type Daemon struct {
 
 	mu     sync.Mutex
 	guests map[string]*guest
-	busy   map[string]bool // names whose guest is being made or removed
+	busy   map[string]chan struct{} // names whose guest is being made or removed: reserve.go
 }
 
 // New makes a daemon, which does nothing before Run.
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
 		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, keepConsole: o.KeepConsole, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
-		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]bool{}}
+		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
 		d.hypervisor = processes{}
@@ -170,7 +170,7 @@ func (d *Daemon) leaveGuests(which func(*guest) bool) {
 func (d *Daemon) atRest(g *guest) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.busy[g.name]
+	return d.busy[g.name] == nil
 }
 
 func (d *Daemon) acceptPeers(l net.Listener) {
@@ -225,21 +225,6 @@ func (d *Daemon) streamLimits(s spec.Machine) colo.Limits {
 	return l
 }
 
-// reserve makes sure that only one call at a time makes or removes a machine.
-func (d *Daemon) reserve(name string) (release func(), err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.busy[name] {
-		return nil, fmt.Errorf("machine %s is being started or stopped by another call", name)
-	}
-	d.busy[name] = true
-	return func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.busy, name)
-	}, nil
-}
-
 func (d *Daemon) find(name string) *guest {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -262,12 +247,18 @@ func (d *Daemon) forget(name string) {
 // is known until nothing of it is left: what comes in its place uses the same
 // files and taps, and has to wait. A daemon that ends leaves it to the next.
 func (d *Daemon) retire(g *guest) {
+	g.retired.Store(true)
 	d.tasks.Go(func() {
 		g.remove()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.guests[g.name] == g {
-			delete(d.guests, g.name)
-		}
+		d.forgetThis(g)
 	})
+}
+
+// forgetThis guest, unless another has come in its place.
+func (d *Daemon) forgetThis(g *guest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.guests[g.name] == g {
+		delete(d.guests, g.name)
+	}
 }

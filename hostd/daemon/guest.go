@@ -59,8 +59,9 @@ type guest struct {
 	board board
 	// ending: remove and leave may be asked for by several at once. over is closed
 	// when it is done.
-	ending atomic.Bool
-	over   chan struct{}
+	ending  atomic.Bool
+	over    chan struct{}
+	retired atomic.Bool // it is being removed, and nobody has asked for that
 }
 
 func (d *Daemon) newGuest(s spec.Machine) *guest {

@@ -114,17 +114,19 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 }
 
 func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, s spec.Machine) error {
-	release, err := d.reserve(s.Name)
+	ctx, cancel := d.whileLinked(l)
+	defer cancel()
+	ctx, end := context.WithTimeout(ctx, prepareLimit)
+	defer end()
+	release, err := d.reserveSoon(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	defer release()
-	d.awaitEndOfStandby(s.Name)
+	d.awaitEndOfStandby(ctx, s.Name)
 	if err := d.clearForStandby(s.Name); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, prepareLimit)
-	defer cancel()
 	g := d.newGuest(s)
 	if err := g.bringUp(ctx, true); err != nil {
 		return err
@@ -138,9 +140,26 @@ func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, 
 	return nil
 }
 
+var errHungUp = errors.New("the primary has hung up")
+
+// whileLinked is a context that ends with the link: a primary that has given up may
+// ask for the next standby at once, which must not wait for a QEMU that nobody wants.
+func (d *Daemon) whileLinked(l *link.Link) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(d.ctx)
+	d.tasks.Go(func() {
+		select {
+		case <-l.Done():
+			cancel(errHungUp)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(nil) }
+}
+
 // awaitEndOfStandby gives a standby of that machine time to learn that its pair has
-// ended: its primary knows first, and may ask for the next pair at once.
-func (d *Daemon) awaitEndOfStandby(name string) {
+// ended: its primary knows first, and the next pair, or the machine itself, may be
+// asked for at once.
+func (d *Daemon) awaitEndOfStandby(ctx context.Context, name string) {
 	limit := time.NewTimer(2 * d.detectionLimit())
 	defer limit.Stop()
 	for old := d.find(name); old != nil; old = d.find(name) {
@@ -152,7 +171,7 @@ func (d *Daemon) awaitEndOfStandby(name string) {
 		case <-changed:
 		case <-limit.C:
 			return
-		case <-d.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -21,9 +21,6 @@ const (
 	// adoptTries is how often a QEMU may fail to be adopted before an operator has
 	// to look at it.
 	adoptTries = 10
-	// An operator's call waits so often and so long for a try to end.
-	reserveTries = 100
-	reserveRetry = 20 * time.Millisecond
 )
 
 // roleLeft is shown of a machine of an earlier daemon that waits, silent.
@@ -112,9 +109,9 @@ func (d *Daemon) keepRecovering(g *guest) {
 		if done {
 			return
 		}
-		g.waits(err)
-		if !errors.As(err, new(arbiterError)) && !errors.Is(err, errForgot) {
-			failed++
+		if !errors.As(err, new(reservedError)) { // else it was not tried
+			g.waits(err)
+			failed += adoptFailure(err)
 		}
 		select {
 		case <-time.After(recoverRetry):
@@ -123,6 +120,14 @@ func (d *Daemon) keepRecovering(g *guest) {
 		}
 	}
 	g.log.Error("machine of an earlier daemon is left as it is, silent; vm stop ends it, vm start tries to adopt it again", "tries", adoptTries)
+}
+
+// adoptFailure counts a try that failed, unless that depends on the arbiter.
+func adoptFailure(err error) int {
+	if errors.As(err, new(arbiterError)) || errors.Is(err, errForgot) {
+		return 0
+	}
+	return 1
 }
 
 // recoverOnce tries once, unless a call is at the machine just now.
@@ -274,27 +279,6 @@ func (d *Daemon) adopt(ctx context.Context, old *guest, qemu QEMU, stands arbite
 	old.end()
 	g.publish(&control.Event{Kind: "adopted", Message: fmt.Sprintf("QEMU (process %d) of an earlier daemon goes on", qemu.Pid())})
 	return nil
-}
-
-// reserveFor an operator's call. A machine of an earlier daemon that is just being
-// adopted is let go of.
-func (d *Daemon) reserveFor(ctx context.Context, name string) (release func(), err error) {
-	for range reserveTries {
-		if release, err = d.reserve(name); err == nil {
-			return release, nil
-		}
-		g := d.find(name)
-		if g == nil || g.earlier == nil {
-			return nil, err
-		}
-		g.earlier.interrupt()
-		select {
-		case <-time.After(reserveRetry):
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
-	return nil, err
 }
 
 // startLeft is an operator's decision that a machine of an earlier daemon goes on

@@ -2,8 +2,11 @@ package daemon_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -160,4 +163,47 @@ func TestAStandbyThatNeverAcknowledges(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.await("the machine to run alone", func() bool { return a.machine("m").Role == "solo" })
+}
+
+// TestAStandbyAskedForAgain while it is made ready still for a primary that has given
+// up: the next pair waits for that, not for a QEMU which nobody wants.
+func TestAStandbyAskedForAgain(t *testing.T) {
+	a, b := pairOfHosts(t)
+	a.mustStart("m", "")
+	binary, err := os.ReadFile(b.config.QEMU.Binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Only the first QEMU never answers.
+	once := filepath.Join(t.TempDir(), "once")
+	script := strings.Replace(string(binary), "\n", fmt.Sprintf("\nmkdir '%s' 2>/dev/null && exec sleep 1000\n", once), 1)
+	if err := os.WriteFile(b.config.QEMU.Binary, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.client.Protect(a.ctx(), &control.ProtectRequest{Name: "m", Standby: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	a.await("b to start a QEMU", func() bool { _, err := os.Stat(once); return err == nil })
+	a.mustUnprotect("m")
+	if err := a.protect("m", "b"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAMachineIsStartedWhereItsStandbyWas at once after its end: that host may hear of
+// the end a moment later.
+func TestAMachineIsStartedWhereItsStandbyWas(t *testing.T) {
+	a, b := pairOfHosts(t)
+	hosts := []*host{a, b}
+	a.mustStart("m", "")
+	for i := range 6 {
+		here, there := hosts[i%2], hosts[(i+1)%2]
+		if err := here.protect("m", there.config.Host); err != nil {
+			t.Fatal(err)
+		}
+		if err := here.stop("m"); err != nil {
+			t.Fatal(err)
+		}
+		there.mustStart("m", "")
+	}
 }
