@@ -16,12 +16,12 @@ import (
 const consoleLimit = 64 << 10
 
 // TestSandboxedMachines are protected, taken over and protected again, with a guest
-// that prints more than its console may have.
+// that prints more than its console may have. The sandbox is the default.
 func TestSandboxedMachines(t *testing.T) { onEachQEMU(t, sandboxedMachines) }
 
 func sandboxedMachines(t *testing.T, qemu string) {
 	s := newStage(t, 2*time.Minute, scene.Options{QEMU: qemu, Configure: func(c *lab.Config) {
-		c.QEMU.Sandbox, c.Limits.Console = "on", fmt.Sprint(consoleLimit)
+		c.Limits.Console = fmt.Sprint(consoleLimit)
 	}})
 	s.start()
 	m := s.NAT()

@@ -131,7 +131,7 @@ func Default() Config {
 		StateDir: "/var/lib/stillpoint", RunDir: "/run/stillpoint", RAMDir: "/dev/shm/stillpoint",
 		TLS:       TLS{CA: "/etc/stillpoint/pki/ca.crt", Cert: "/etc/stillpoint/pki/host.crt", Key: "/etc/stillpoint/pki/host.key"},
 		Detection: Detection{Heartbeat: yamlfile.Duration(50 * time.Millisecond), Limit: yamlfile.Duration(500 * time.Millisecond), QEMU: yamlfile.Duration(5 * time.Second)},
-		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto", Sandbox: "off"},
+		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto", Sandbox: "auto"},
 		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, InputDelay: yamlfile.Duration(time.Second), DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20, Console: 16 << 20},
 		Link:      Link{Compress: CompressAuto},
 		Log:       Log{Level: "warn", Format: "text"},
