@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -163,46 +162,4 @@ func TestNoDirectoryOfSavedStates(t *testing.T) {
 		}
 	})
 	a.await("the machine to be adopted", func() bool { m := a.machine("m"); return m.Role == "unprotected" && int(m.QemuPid) == pid })
-}
-
-// TestAFullStateDirectory: machines run on, and say that a restart would find them as
-// they were; none is started that could not be found again. With room it is over.
-func TestAFullStateDirectory(t *testing.T) {
-	if !ownMounts(t) {
-		return
-	}
-	a, _ := pairOfHostsWith(t, func(c *config.Config) {
-		if c.Host == "a" {
-			tmpfs(t, c.StateDir, "size=256k,mode=0700")
-		}
-	})
-	a.mustStart("m", "")
-	pid := a.machine("m").QemuPid
-	filler := filepath.Join(a.config.StateDir, "filler")
-	for size := 1 << 20; size > 0; size /= 2 { // to the last page
-		f, err := os.OpenFile(filler, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = f.Write(make([]byte, size))
-		f.Close()
-	}
-	if err := a.protect("m", "b"); err != nil {
-		t.Fatal(err)
-	}
-	a.await("a warning", func() bool {
-		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "make room in state-dir")
-	})
-	_, err := a.start("n", "")
-	mustFail(t, err, codes.Internal, "no space left")
-	if m := a.machine("m"); m.Role != "protected" || m.QemuPid != pid {
-		t.Errorf("the machine is %v", m)
-	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	a.await("the warning to end", func() bool {
-		return !strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "state-dir")
-	})
-	a.mustStart("n", "")
 }

@@ -2,70 +2,29 @@ package daemon_test
 
 import (
 	"context"
-	"errors"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/disk"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
-
-// withMounts is set in the process that has mounts of its own.
-const withMounts = "STILLPOINT_TEST_OWN_MOUNTS"
-
-// ownMounts runs the test again in a process whose mounts nobody else sees, and
-// reports whether this is that process.
-func ownMounts(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(withMounts) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a file system")
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v")
-	again.Env = append(os.Environ(), withMounts+"=1")
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	out, err := again.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) {
-		t.Skip("no mount namespace to be had: ", err)
-	}
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return false
-}
-
-// tmpfs is mounted on a directory, in the namespace that ownMounts has made.
-func tmpfs(t *testing.T, dir, options string) {
-	t.Helper()
-	err := errors.Join(os.MkdirAll(dir, 0o700), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("tmpfs", dir, "tmpfs", 0, options))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-}
 
 // TestNoRoomForAStandby: a machine of 16 MiB, and 24 at its standby's host, where
 // another machine has its 16.
 func TestNoRoomForAStandby(t *testing.T) {
-	if !ownMounts(t) {
+	if !disk.Own(t) {
 		return
 	}
 	a, b := pairOfHostsWith(t, func(c *config.Config) {
 		if c.Host == "b" {
-			tmpfs(t, c.RAMDir, "size=24m,mode=0700")
+			disk.Tmpfs(t, c.RAMDir, "size=24m,mode=0700")
 		}
 	})
 	b.mustStart("other", "")
@@ -131,4 +90,176 @@ func TestDirectoriesOfOthersAreRefused(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the guest's memory is %v, %v", info.Mode(), err)
 	}
+}
+
+// faulty is a pair whose host a has a directory on a file system that fails on demand.
+func faulty(t *testing.T, f disk.Fault, dir func(*config.Config) *string, size int64) (a, b *host, d disk.Disk) {
+	t.Helper()
+	a, b = pairOfHostsWith(t, func(c *config.Config) {
+		if c.Host == "a" {
+			d = f.Mount(t, *dir(c), size)
+		}
+	})
+	return a, b, d
+}
+
+// eachFault runs a test on file systems that fail in their several ways.
+func eachFault(t *testing.T, test func(t *testing.T, f disk.Fault)) {
+	t.Helper()
+	if !disk.Own(t) {
+		return
+	}
+	for _, f := range disk.Faults(t) {
+		t.Run(f.Name, func(t *testing.T) { test(t, f) })
+	}
+}
+
+func warns(m *control.Machine, text string) bool {
+	return strings.Contains(strings.Join(m.Warnings, "\n"), text)
+}
+
+// TestAStateDirectoryThatFails: machines run on, and say that a restart would find them
+// as they were; none is started that could not be found again. When the disk is well
+// all of that is over.
+func TestAStateDirectoryThatFails(t *testing.T) {
+	eachFault(t, func(t *testing.T, f disk.Fault) {
+		a, b, d := faulty(t, f, func(c *config.Config) *string { return &c.StateDir }, 2<<20)
+		a.mustStart("m", "")
+		a.mustStart("ended", "")
+		b.mustStart("n", "")
+		pid := a.machine("m").QemuPid
+		d.Fail(t)
+		if err := a.protect("m", "b"); err != nil {
+			t.Fatal(err)
+		}
+		a.await("a warning", func() bool { return warns(a.machine("m"), "state-dir") && warns(a.machine("m"), f.Says) })
+		_, err := a.start("x", "")
+		mustFail(t, err, codes.Internal, f.Says, a.config.StateDir)
+		if a.machine("x") != nil || a.record("x").Voice != "" {
+			t.Error("something is left of a machine that was not started")
+		}
+		mustFail(t, b.protect("n", "a"), codes.FailedPrecondition, f.Says, a.config.StateDir)
+		if m := b.machine("n"); m.Role != "unprotected" {
+			t.Errorf("the machine that was not protected is %v", m)
+		}
+		a.stops("ended", int(a.machine("ended").QemuPid))
+		if m := a.machine("m"); m.Role != "protected" || m.QemuPid != pid {
+			t.Errorf("the machine is %v", m)
+		}
+		d.Mend(t)
+		a.await("the warning to end", func() bool { return !warns(a.machine("m"), "state-dir") })
+		a.mustStart("x", "")
+		if err := b.protect("n", "a"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestADaemonStartsOnAStateDirectoryThatFails, adopts what it can read of, and does so
+// with the rest once the disk is well.
+func TestADaemonStartsOnAStateDirectoryThatFails(t *testing.T) {
+	eachFault(t, func(t *testing.T, f disk.Fault) {
+		a, _, d := faulty(t, f, func(c *config.Config) *string { return &c.StateDir }, 2<<20)
+		a.mustStart("m", "")
+		pid := a.machine("m").QemuPid
+		a.restart(func() { d.Fail(t) })
+		a.await("the machine", func() bool {
+			m := a.machine("m")
+			return m != nil && m.QemuPid == pid && m.Role == "unprotected"
+		})
+		a.await("a warning", func() bool { return warns(a.machine("m"), f.Says) })
+		d.Mend(t)
+		a.await("the warning to end", func() bool { return !warns(a.machine("m"), "state-dir") })
+		a.restart(func() {})
+		a.await("the machine again", func() bool { m := a.machine("m"); return m != nil && m.QemuPid == pid && m.Role == "unprotected" })
+	})
+}
+
+// TestARAMDirectoryThatFails: a machine that runs has its memory, also as a standby's;
+// no other is started.
+func TestARAMDirectoryThatFails(t *testing.T) {
+	eachFault(t, func(t *testing.T, f disk.Fault) {
+		if f.Name == "failing" {
+			t.Skip("a page of memory that its device does not give is the end of QEMU: ram-dir is a tmpfs")
+		}
+		a, b, d := faulty(t, f, func(c *config.Config) *string { return &c.RAMDir }, 40<<20)
+		a.mustStart("m", "seed=2000")
+		pid := a.machine("m").QemuPid
+		b.mustStart("n", "seed=2000")
+		d.Fail(t)
+		_, err := a.start("x", "")
+		mustFail(t, err, codes.Internal, f.Says, a.config.RAMDir)
+		mustFail(t, b.protect("n", "a"), codes.FailedPrecondition, f.Says, a.config.RAMDir)
+		if err := a.protect("m", "b"); err != nil {
+			t.Error(err)
+		}
+		if m := a.machine("m"); m.Role != "protected" || m.QemuPid != pid {
+			t.Errorf("the machine is %v", m)
+		}
+		a.restart(func() {})
+		b.await("the machine at its standby", func() bool { m := b.machine("m"); return m != nil && m.Role == "solo" })
+		d.Mend(t)
+		if err := b.protect("n", "a"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestARunDirectoryThatFails: sockets that are there are reached, and a machine that
+// runs is protected once there may be new ones.
+func TestARunDirectoryThatFails(t *testing.T) {
+	eachFault(t, func(t *testing.T, f disk.Fault) {
+		a, _, d := faulty(t, f, func(c *config.Config) *string { return &c.RunDir }, 2<<20)
+		a.mustStart("m", "")
+		pid := a.machine("m").QemuPid
+		d.Fail(t)
+		protected := a.protect("m", "b")
+		if f.Name == "read-only" {
+			mustFail(t, protected, codes.FailedPrecondition, f.Says, a.config.RunDir)
+			_, err := a.start("x", "")
+			mustFail(t, err, codes.Internal, f.Says, a.config.RunDir)
+		}
+		if m := a.machine("m"); m == nil || m.QemuPid != pid {
+			t.Errorf("the machine is %v", m)
+		}
+		d.Mend(t)
+		if protected != nil {
+			if err := a.protect("m", "b"); err != nil {
+				t.Error(err)
+			}
+		}
+		if m := a.machine("m"); m.Role != "protected" || m.QemuPid != pid {
+			t.Errorf("the machine is %v", m)
+		}
+	})
+}
+
+// TestAConsolesDiskThatFails costs what is printed meanwhile, and nothing else.
+func TestAConsolesDiskThatFails(t *testing.T) {
+	eachFault(t, func(t *testing.T, f disk.Fault) {
+		dir := filepath.Join(t.TempDir(), "consoles")
+		d := f.Mount(t, dir, 2<<20)
+		a, _ := pairOfHosts(t)
+		file := filepath.Join(dir, "m")
+		if err := a.startWithConsole("m", forEver, file); err != nil {
+			t.Fatal(err)
+		}
+		a.moves(file)
+		pid := a.machine("m").QemuPid
+		d.Fail(t)
+		if f.Name == "read-only" { // at the standby, where a QEMU is started
+			mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, file, f.Says)
+			d.Mend(t)
+		}
+		if err := a.protect("m", "b"); err != nil {
+			t.Error(err)
+		}
+		if f.Name != "read-only" {
+			d.Mend(t)
+		}
+		a.moves(file)
+		if m := a.machine("m"); m.Role != "protected" || m.QemuPid != pid {
+			t.Errorf("the machine is %v", m)
+		}
+	})
 }
