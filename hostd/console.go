@@ -30,10 +30,11 @@ func consoleKeeper(file string, limit int64) *exec.Cmd {
 // keepConsole ends with the QEMU at the other end, and with nothing else: whoever
 // ends a daemon, or all that it has started, loses no console.
 func keepConsole(path string, limit int64, log hclog.Logger) error {
+	endure()
 	if err := dropPrivileges(consoleCapabilities); err != nil {
 		return err
 	}
-	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGXFSZ)
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	unix.Umask(0o077)
 	unix.CloseOnExec(consoleInput)
 	in := os.NewFile(consoleInput, "console")

@@ -46,6 +46,10 @@ func versionText() string {
 	return "unknown"
 }
 
+// endure keeps a process that machines depend on from being ended by a write that fails:
+// to a file beyond a limit, or of its log, whose reader has gone. QEMU inherits it.
+func endure() { signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE) }
+
 // identity proves who this host is. It is read anew when its files change.
 func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
 	return pki.Load(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key},
@@ -54,11 +58,11 @@ func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
 
 // serve runs the daemon, with this host's member of the arbiter if it has one.
 func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
+	endure()
 	if err := dropPrivileges(daemonCapabilities); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGXFSZ) // QEMU inherits it: a limit of files ends no machine
-	unix.Umask(0o077)              // whatever is made from here on, by QEMU too, is for nobody else
+	unix.Umask(0o077) // whatever is made from here on, by QEMU too, is for nobody else
 	own, err := identity(c, log)
 	if err != nil {
 		return err
@@ -91,6 +95,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 
 // witness takes part in the arbiter and runs no machines.
 func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
+	endure()
 	if err := dropPrivileges(otherCapabilities); err != nil {
 		return err
 	}
@@ -117,6 +122,7 @@ const (
 
 // superviseMachines holds what must outlive the daemon.
 func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) error {
+	endure()
 	if err := dropPrivileges(otherCapabilities); err != nil {
 		return err
 	}

@@ -22,7 +22,10 @@ func TestAMembersDiskThatFails(t *testing.T) {
 			k := keepIt(t, &job{Do: "member", Options: o})
 			a := openEtcd(t, EtcdOptions{Endpoints: []string{o.Client}})
 			stands := win(t, a, 0, Record{Machine: "nat", Voice: "a"})
-			waitFor(t, func() bool { mark, err := o.readMark(); return err == nil && mark != nil && mark.Machines["nat"].Generation == 1 })
+			waitFor(t, func() bool {
+				mark, err := o.readMark()
+				return err == nil && mark != nil && mark.Machines["nat"].Generation == 1
+			})
 			waitFor(t, func() bool { return k.Down() == "" })
 			d.Fail(t)
 			waitFor(t, func() bool { // it notices when it writes

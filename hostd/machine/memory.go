@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bufio"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -86,4 +87,21 @@ func fields(text string) map[string]uint64 {
 		}
 	}
 	return values
+}
+
+// hugePages is what the kernel has in pages of a size, in bytes: those that it may still
+// give out, and all. It is as much as one likes where the kernel does not tell.
+func hugePages(pools string, size uint64) (free, whole uint64) {
+	counts := map[string]uint64{}
+	for _, name := range []string{"nr_hugepages", "free_hugepages", "resv_hugepages", "nr_overcommit_hugepages", "surplus_hugepages"} {
+		n, err := number(filepath.Join(pools, fmt.Sprintf("hugepages-%dkB", size>>10), name))
+		if err != nil {
+			return math.MaxUint64, math.MaxUint64
+		}
+		counts[name] = n
+	}
+	// Pages that the kernel makes where they are needed, and has not made yet.
+	more := counts["nr_overcommit_hugepages"] - min(counts["nr_overcommit_hugepages"], counts["surplus_hugepages"])
+	unpromised := counts["free_hugepages"] - min(counts["free_hugepages"], counts["resv_hugepages"])
+	return (unpromised + more) * size, (counts["nr_hugepages"] + more) * size
 }

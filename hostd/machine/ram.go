@@ -160,11 +160,13 @@ func roomOf(dir string) (room, error) {
 		return room{}, fmt.Errorf("look at the file system of %s: %w", dir, err)
 	}
 	r := room{dir: dir, kind: kindOf(int64(s.Type)), free: s.Bavail * uint64(s.Bsize), whole: s.Blocks * uint64(s.Bsize), memory: math.MaxUint64}
-	if s.Type == unix.HUGETLBFS_MAGIC {
-		r.huge = uint64(s.Bsize)
-	}
 	if s.Blocks == 0 { // a tmpfs, or huge pages, without a limit of its own
 		r.free, r.whole = math.MaxUint64, math.MaxUint64
+	}
+	if s.Type == unix.HUGETLBFS_MAGIC {
+		r.huge = uint64(s.Bsize)
+		free, whole := hugePages("/sys/kernel/mm/hugepages", r.huge)
+		r.free, r.whole = min(r.free, free), min(r.whole, whole)
 	}
 	if s.Type == unix.TMPFS_MAGIC || s.Type == unix.RAMFS_MAGIC {
 		r.memory = availableMemory()
@@ -191,14 +193,14 @@ func (r room) fits(size uint64) error {
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &most); err == nil && size > most.Cur {
 		return fmt.Errorf("%s are needed in one file in %s, and the daemon's files may have %s: raise its limit (LimitFSIZE=, ulimit -f)", amount(size), r.dir, amount(most.Cur))
 	}
+	if r.huge > 0 && size%r.huge != 0 {
+		return fmt.Errorf("%s are no whole number of the pages of %s, %s, which have %s: change the machine's memory", amount(size), r.dir, r.kind, amount(r.huge))
+	}
 	if size > r.free {
 		return r.explain(unix.ENOSPC, size)
 	}
 	if size > r.memory {
 		return fmt.Errorf("%s are needed in %s, %s, and the host has %s of memory left: end a machine, or give the host more memory", amount(size), r.dir, r.kind, amount(r.memory))
-	}
-	if r.huge > 0 && size%r.huge != 0 {
-		return fmt.Errorf("%s are no whole number of the pages of %s, %s, which have %s: change the machine's memory", amount(size), r.dir, r.kind, amount(r.huge))
 	}
 	return nil
 }

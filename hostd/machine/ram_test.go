@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -25,12 +26,24 @@ func machineOf(dir, name string, memory uint64) *Machine {
 // ownTmpfs is mounted where only the test's thread sees it.
 func ownTmpfs(t *testing.T, options string) string {
 	t.Helper()
+	return ownMount(t, "tmpfs", options)
+}
+
+// ownMount is a file system of a kind; what the kernel does not have is skipped.
+func ownMount(t *testing.T, kind, options string) string {
+	t.Helper()
 	runtime.LockOSThread() // it ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		t.Skip("needs a mount namespace of its own, for root only: ", err)
 	}
 	dir := t.TempDir()
-	err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("tmpfs", dir, "tmpfs", 0, options))
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	err := unix.Mount(kind, dir, kind, 0, options)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+		t.Skipf("this kernel has no %s with %q: %v", kind, options, err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +156,45 @@ func TestNoRoomIsRefusedWithNumbers(t *testing.T) {
 	two.closeRAM()
 }
 
+// TestNoHugePagesIsRefusedWithNumbers: a page of a file for which there is none free is
+// a signal that ends QEMU, so it is asked for first.
+func TestNoHugePagesIsRefusedWithNumbers(t *testing.T) {
+	dir := ownMount(t, "hugetlbfs", "pagesize=2M,mode=0700")
+	free, whole := hugePages("/sys/kernel/mm/hugepages", 2<<20)
+	if free == math.MaxUint64 {
+		t.Skip("this kernel does not tell of its huge pages of 2 MiB")
+	}
+	m := machineOf(dir, "m", free+2<<20)
+	err := m.makeRAM(t.Context())
+	m.closeRAM()
+	wantError(t, err, dir, "a hugetlbfs", amount(free+2<<20), "vm.nr_hugepages", fmt.Sprintf("%s free of %s", amount(free), amount(whole)))
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("%v is not ENOSPC", err)
+	}
+	odd := machineOf(dir, "odd", 1<<20)
+	wantError(t, odd.makeRAM(t.Context()), "no whole number", "2097152 bytes")
+	odd.closeRAM()
+}
+
+// TestAQuotaIsRefusedWithNumbers where this kernel keeps one on a tmpfs.
+func TestAQuotaIsRefusedWithNumbers(t *testing.T) {
+	dir := ownMount(t, "tmpfs", "usrquota,usrquota_block_hardlimit=16M,mode=0777")
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	// Root has no quota: the thread is another user's for its files, and ends with the test.
+	if err := errors.Join(unix.Setfsgid(65534), unix.Setfsuid(65534)); err != nil {
+		t.Fatal(err)
+	}
+	m := machineOf(dir, "m", 32<<20)
+	err := m.makeRAM(t.Context())
+	m.closeRAM()
+	wantError(t, err, "quota", "32 MiB", dir)
+	if !errors.Is(err, unix.EDQUOT) {
+		t.Errorf("%v is not EDQUOT", err)
+	}
+}
+
 // TestRoomIsPromisedOnce: of several that fit alone and not together one gets it.
 func TestRoomIsPromisedOnce(t *testing.T) {
 	dir := ownTmpfs(t, "size=48m,mode=0700")
@@ -244,6 +296,25 @@ func TestHostMemory(t *testing.T) {
 	}
 	if got := hostMemory("of another kernel"); got != math.MaxUint64 {
 		t.Error(got)
+	}
+}
+
+func TestHugePages(t *testing.T) {
+	pools := t.TempDir()
+	dir := filepath.Join(pools, "hugepages-2048kB")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range map[string]string{"nr": "10", "free": "6", "resv": "1", "nr_overcommit": "4", "surplus": "2"} {
+		if err := os.WriteFile(filepath.Join(dir, name+"_hugepages"), []byte(n+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if free, whole := hugePages(pools, 2<<20); free != 7*2<<20 || whole != 12*2<<20 {
+		t.Errorf("%d free of %d", free>>21, whole>>21)
+	}
+	if free, whole := hugePages(pools, 1<<30); free != math.MaxUint64 || whole != math.MaxUint64 {
+		t.Errorf("of an unknown size: %d free of %d", free, whole)
 	}
 }
 
