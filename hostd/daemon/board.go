@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -18,6 +19,9 @@ type board struct {
 	generationNo                    uint64
 	failure                         string // why the last protection ended
 	failures                        uint64 // how many there have been
+	orders                          uint64 // an operator's commands about its protection
+	retryWith                       string // the standby with which a first copy has failed last
+	retry                           policy.Retry
 	lastReport                      string // its kind
 	unsaved                         string // why the saved state is an older one
 	claim                           string // what the arbiter has not answered
@@ -66,6 +70,34 @@ func (b *board) setFailure(why string) {
 		b.failures++
 		b.wake()
 	}
+}
+
+// ordered notes an operator's command about the protection: what failed before it does
+// not count.
+func (b *board) ordered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.orders++
+	b.failure, b.retryWith, b.retry = "", "", policy.Retry{}
+}
+
+func (b *board) ordersNow() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.orders
+}
+
+// setRetry notes when a standby that has failed is tried again.
+func (b *board) setRetry(peer string, r policy.Retry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.retryWith, b.retry = peer, r
+}
+
+func (b *board) retryNow() (peer string, r policy.Retry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.retryWith, b.retry
 }
 
 // setUnsaved reports whether that is news.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -24,7 +25,7 @@ func (a *api) Protect(ctx context.Context, r *control.ProtectRequest) (*control.
 		if err := a.d.protectable(g, r.Standby); err != nil {
 			return nil, status.Error(codes.FailedPrecondition, err.Error())
 		}
-		g.board.setFailure("")
+		g.board.ordered()
 		if err := a.ask(ctx, g, "protect", pair.Protect{Standby: r.Standby}); err != nil {
 			return nil, err
 		}
@@ -104,6 +105,7 @@ func (a *api) Unprotect(ctx context.Context, r *control.MachineRequest) (*contro
 }
 
 func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
+	g.board.ordered()
 	wanted := g.board.wanted()
 	if role, _ := g.board.role(); role == string(pair.Solo) && wanted != "" { // it waits for a standby
 		g.want("")
@@ -131,7 +133,7 @@ func (a *api) Switchover(ctx context.Context, r *control.MachineRequest) (*contr
 	if err != nil {
 		return nil, err
 	}
-	g.board.setFailure("")
+	g.board.ordered()
 	failures := g.board.failuresNow()
 	if err := a.ask(ctx, g, "switch over", pair.SwitchoverAsked{}); err != nil {
 		return nil, err
@@ -163,7 +165,7 @@ func (a *api) Takeover(ctx context.Context, r *control.MachineRequest) (*control
 	if err != nil {
 		return nil, err
 	}
-	g.board.setFailure("")
+	g.board.ordered()
 	failures := g.board.failuresNow()
 	if err := a.ask(ctx, g, "take over", pair.TakeoverAsked{}); err != nil {
 		return nil, err
@@ -261,6 +263,9 @@ func (g *guest) warnings(m *control.Machine) []string {
 	if standby := g.board.wanted(); standby != "" && m.Role == string(pair.Solo) {
 		w = append(w, fmt.Sprintf("not protected: host %s, or a spare, becomes the standby as soon as it can be reached; \"hostd unprotect\" ends the waiting", standby))
 	}
+	if peer, r := g.board.retryNow(); r.Failures() > 0 && m.Role == string(pair.Solo) {
+		w = append(w, retryWarning(g.name, peer, r, time.Now()))
+	}
 	if why := g.board.unsavedNow(); why != "" {
 		w = append(w, why)
 	}
@@ -268,4 +273,10 @@ func (g *guest) warnings(m *control.Machine) []string {
 		w = append(w, "the last protection failed: "+why)
 	}
 	return w
+}
+
+// retryWarning is of a machine that is not protected again at once.
+func retryWarning(machine, peer string, r policy.Retry, now time.Time) string {
+	return fmt.Sprintf("protecting it again with host %s has failed %d times in a row; the next try is in %v, \"hostd protect %s --standby %s\" is one at once",
+		peer, r.Failures(), max(r.At().Sub(now), 0).Round(time.Second), machine, peer)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -21,16 +22,23 @@ const (
 // none. It returns when the guest ends.
 func (g *guest) tend() {
 	wait, since := tendFirst, time.Time{}
+	retries, orders := map[string]policy.Retry{}, uint64(0)
 	for {
 		alone, changed := g.alone()
 		if !alone {
 			wait, since = tendFirst, time.Time{}
+			clear(retries)
+			g.board.setRetry("", policy.Retry{})
 			select {
 			case <-changed:
 			case <-g.ctx.Done():
 				return
 			}
 			continue
+		}
+		if now := g.board.ordersNow(); now != orders { // an operator knows better
+			orders, wait = now, tendFirst
+			clear(retries)
 		}
 		if since.IsZero() {
 			since = time.Now()
@@ -41,7 +49,7 @@ func (g *guest) tend() {
 			return
 		}
 		wait = min(wait*3/2, tendMost)
-		g.protectAgain(time.Since(since) > sparesAfter)
+		g.protectAgain(time.Since(since) > sparesAfter, retries)
 	}
 }
 
@@ -52,15 +60,20 @@ func (g *guest) alone() (bool, <-chan struct{}) {
 }
 
 // protectAgain tries one standby after the other until one protects the machine. One
-// that answers and refuses is worth no more than one that cannot be reached.
-func (g *guest) protectAgain(spares bool) {
+// that answers and refuses is worth no more than one that cannot be reached. One with
+// which it fails again and again is tried ever less often.
+func (g *guest) protectAgain(spares bool, retries map[string]policy.Retry) {
 	for _, peer := range g.candidates(spares) {
 		if err := g.d.probe(g.ctx, peer); err != nil {
 			g.log.Debug("standby out of reach", "peer", peer, "error", err)
+			retries[peer] = retries[peer].Lost()
 			continue
 		}
 		if alone, _ := g.alone(); !alone || g.ctx.Err() != nil {
 			return
+		}
+		if !retries[peer].Due(time.Now()) {
+			continue
 		}
 		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; the machine is protected again"})
 		failures := g.board.failuresNow()
@@ -68,10 +81,18 @@ func (g *guest) protectAgain(spares bool) {
 			g.log.Debug("machine not protected now", "peer", peer, "error", err)
 			return
 		}
-		if err := g.await(g.ctx, func(role string) (bool, error) { return g.protectedSince(role, failures) }); err == nil {
+		err := g.await(g.ctx, func(role string) (bool, error) { return g.protectedSince(role, failures) })
+		if err == nil {
 			g.board.setFailure("")
 			return
 		}
+		if g.ctx.Err() != nil {
+			return
+		}
+		r := retries[peer].Failed(time.Now())
+		retries[peer] = r
+		g.board.setRetry(peer, r)
+		g.log.Warn("machine not protected again", "standby", peer, "failures", r.Failures(), "again-in", time.Until(r.At()).Round(time.Second), "error", err)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -32,6 +34,50 @@ func TestASpareForAStandbyThatRefuses(t *testing.T) {
 		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "no KVM today")
 	})
 	a.await("the spare to be asked", spareOf(t, a))
+}
+
+// TestAProtectionThatFailsAgainAndAgain is tried ever less often, and at once when an
+// operator says so.
+func TestAProtectionThatFailsAgainAndAgain(t *testing.T) {
+	a, b := pairOfHosts(t)
+	a.mustProtect("m", "")
+	good, err := os.ReadFile(b.config.QEMU.Binary)
+	if err == nil {
+		err = os.WriteFile(b.config.QEMU.Binary, []byte("#!/bin/sh\nexit 3\n"), 0o700)
+	}
+	if err == nil {
+		err = syscall.Kill(int(b.machine("m").QemuPid), syscall.SIGKILL)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := a.client.Events(a.ctx(), &control.EventsRequest{Name: "m"}) // what was comes first
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tries []time.Time
+	for len(tries) < 3 {
+		e, err := events.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == "reprotecting" {
+			tries = append(tries, time.Unix(0, e.TimeUnixNanos))
+		}
+	}
+	if tries[1].Sub(tries[0]) < 3*time.Second || tries[2].Sub(tries[1]) < 6*time.Second {
+		t.Errorf("tried at %v", tries)
+	}
+	a.await("three failures", func() bool { return warns(a.machine("m"), "host b has failed 3 times in a row") })
+	if err := os.WriteFile(b.config.QEMU.Binary, good, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if m := a.machine("m"); m.Role != "protected" || warns(m, "in a row") || warns(m, "failed") {
+		t.Errorf("the machine is %v", m)
+	}
 }
 
 // spareOf listens where the host's peer "nowhere" should be, and tells whether it has
