@@ -16,8 +16,8 @@ func TestDaemonKeepsFewPrivileges(t *testing.T) {
 	s.start()
 	daemon, err := s.A.Daemon()
 	s.must(err)
-	const netAdmin, netRaw, dacOverride = 1 << 12, 1 << 13, 1 << 1
-	const all = netAdmin | netRaw | dacOverride
+	const netAdmin, netRaw, dacOverride, kill = 1 << 12, 1 << 13, 1 << 1, 1 << 5
+	const all = netAdmin | netRaw | dacOverride | kill
 	if got := capabilities(t, daemon.PID); got != all {
 		t.Errorf("the daemon has capabilities %#x, want %#x", got, all)
 	}

@@ -59,7 +59,11 @@ func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
 // serve runs the daemon, with this host's member of the arbiter if it has one.
 func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	endure()
-	if err := dropPrivileges(daemonCapabilities); err != nil {
+	if err := dropPrivileges(needed(c)); err != nil {
+		return err
+	}
+	user, err := qemuUser(c)
+	if err != nil {
 		return err
 	}
 	unix.Umask(0o077) // whatever is made from here on, by QEMU too, is for nobody else
@@ -67,7 +71,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if err != nil {
 		return err
 	}
-	accel, err := daemon.Acceleration(c.QEMU.Accel)
+	accel, err := daemon.Acceleration(c.QEMU.Accel, user)
 	if err != nil {
 		return err
 	}
@@ -81,7 +85,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	}
 	defer records.close()
 	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, Supervise: func() error { return spawnSupervisor(c) }, KeepConsole: consoleKeeper}
+		Version: versionText(), Accel: accel, User: user, Supervise: func() error { return spawnSupervisor(c) }, KeepConsole: consoleKeeper}
 	m, err := keepMember(c, log)
 	if err != nil {
 		return err
@@ -123,8 +127,13 @@ const (
 // superviseMachines holds what must outlive the daemon.
 func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) error {
 	endure()
-	if err := dropPrivileges(otherCapabilities); err != nil {
+	if err := dropPrivileges(supervisorCapabilities); err != nil {
 		return err
+	}
+	if c.QEMU.User != "" {
+		if err := holds(supervisorCapabilities); err != nil {
+			return fmt.Errorf("supervise machines of another user (qemu.user): %w", err)
+		}
 	}
 	records, err := follow(c, log)
 	if err != nil {

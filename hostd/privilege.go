@@ -6,16 +6,25 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 )
 
 // What root's processes here may still do. docs/config.md tells what for.
 var (
-	daemonCapabilities = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_DAC_OVERRIDE}
-	// A witness and a supervisor only talk and send signals to processes of
-	// their own user. A supervisor that the daemon started has the daemon's.
+	daemonCapabilities = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_DAC_OVERRIDE, unix.CAP_KILL}
+	// A daemon whose QEMUs have a user of their own starts them as that one, and
+	// gives it its files.
+	userCapabilities = []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN}
+	// A supervisor ends QEMUs, of any user: the next daemon's may have one that this
+	// one's have not. One that the daemon started has the daemon's.
+	supervisorCapabilities = []uintptr{unix.CAP_KILL}
+	// A witness only talks.
 	otherCapabilities = []uintptr{}
 	// A console is a file that a specification names, of any user.
 	consoleCapabilities = []uintptr{unix.CAP_DAC_OVERRIDE}
@@ -24,6 +33,55 @@ var (
 // The main goroutine stays on the first thread: the signal that a parent's end sends
 // is that thread's, and an exec from another one loses it.
 func init() { runtime.LockOSThread() }
+
+// needed are the capabilities that a daemon keeps.
+func needed(c config.Config) []uintptr {
+	if c.QEMU.User == "" {
+		return daemonCapabilities
+	}
+	return slices.Concat(daemonCapabilities, userCapabilities)
+}
+
+// qemuUser is whom the configuration wants QEMU to run as; nil is the daemon's user.
+func qemuUser(c config.Config) (*machine.User, error) {
+	if c.QEMU.User == "" {
+		return nil, nil
+	}
+	u, err := machine.LookupUser(c.QEMU.User)
+	if err == nil && os.Geteuid() != 0 {
+		err = fmt.Errorf("only a daemon of root can run QEMU as another user, and this one is of user %d: leave it out", os.Geteuid())
+	}
+	if err == nil {
+		err = holds(needed(c))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: qemu.user: %w", c.File, err)
+	}
+	return u, nil
+}
+
+// capabilityNames for people.
+var capabilityNames = map[uintptr]string{unix.CAP_NET_ADMIN: "CAP_NET_ADMIN", unix.CAP_NET_RAW: "CAP_NET_RAW", unix.CAP_DAC_OVERRIDE: "CAP_DAC_OVERRIDE",
+	unix.CAP_KILL: "CAP_KILL", unix.CAP_SETUID: "CAP_SETUID", unix.CAP_SETGID: "CAP_SETGID", unix.CAP_CHOWN: "CAP_CHOWN"}
+
+// holds fails unless this process may use all of these capabilities.
+func holds(capabilities []uintptr) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("ask for this process's capabilities: %w", err)
+	}
+	var missing []string
+	for _, c := range capabilities {
+		if data[c/32].Effective&(1<<(c%32)) == 0 {
+			missing = append(missing, capabilityNames[c])
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("this process lacks %s: add it to CapabilityBoundingSet= of its unit", strings.Join(missing, ", "))
+	}
+	return nil
+}
 
 // dropPrivileges gives up every capability but those kept, for this process and
 // all that it starts. The kernel takes them away at exec, so a process that has

@@ -5,11 +5,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
 )
 
 // dropsPrivileges is the environment of a process that tells what it has left.
@@ -48,6 +52,48 @@ func dropAfterOthers() error {
 	}
 	fmt.Print(syscall.Signal(signal))
 	return nil
+}
+
+func TestUserOfQEMU(t *testing.T) {
+	c := config.Default()
+	if u, err := qemuUser(c); u != nil || err != nil {
+		t.Errorf("none: %v, %v", u, err)
+	}
+	c.File, c.QEMU.User = "/etc/hostd.yaml", "nobody-of-that-name"
+	if _, err := qemuUser(c); err == nil || !strings.Contains(err.Error(), "/etc/hostd.yaml: qemu.user: ") || !strings.Contains(err.Error(), "nobody-of-that-name") {
+		t.Errorf("one who is not known: %v", err)
+	}
+	c.QEMU.User = "64123:64124"
+	_, err := qemuUser(c)
+	if os.Geteuid() != 0 && (err == nil || !strings.Contains(err.Error(), "only a daemon of root")) {
+		t.Errorf("for a daemon that is not root's: %v", err)
+	}
+	if os.Geteuid() == 0 && (err == nil) != (holds(needed(c)) == nil) {
+		t.Errorf("for root: %v", err)
+	}
+	for _, more := range []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN} {
+		if slices.Contains(daemonCapabilities, more) || !slices.Contains(needed(c), more) {
+			t.Errorf("capability %s is kept without a user, or not with one", capabilityNames[more])
+		}
+	}
+}
+
+// TestHolds in a thread that has given something up.
+func TestHolds(t *testing.T) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&header, &none[0]); err != nil {
+			done <- nil
+			return
+		}
+		done <- holds([]uintptr{unix.CAP_KILL, unix.CAP_CHOWN})
+	}()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "lacks CAP_KILL, CAP_CHOWN") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestTheEndOfAParentIsTold after the drop, too, to whoever has asked for it.

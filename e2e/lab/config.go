@@ -87,6 +87,7 @@ type QEMUConfig struct {
 	Binary    string   `yaml:"binary,omitempty"`
 	Accel     string   `yaml:"accel"`
 	Sandbox   string   `yaml:"sandbox,omitempty"`
+	User      string   `yaml:"user,omitempty"`
 	ExtraArgs []string `yaml:"extra-args,omitempty"`
 }
 

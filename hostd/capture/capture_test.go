@@ -455,5 +455,7 @@ func TestLeave(t *testing.T) {
 }
 
 func listenIn(dir string) func() (capture.Listener, error) {
-	return func() (capture.Listener, error) { return capture.ListenUnix(filepath.Join(dir, "colo")) }
+	return func() (capture.Listener, error) {
+		return capture.ListenUnix(filepath.Join(dir, "colo"), "unix:"+filepath.Join(dir, "colo"))
+	}
 }

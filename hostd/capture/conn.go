@@ -31,21 +31,21 @@ type Conn interface {
 }
 
 // ListenUnix waits on a unix socket, which is made here and removed by Close.
-func ListenUnix(path string) (Listener, error) {
+func ListenUnix(path, uri string) (Listener, error) {
 	os.Remove(path)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	return unixListener{l, path}, nil
+	return unixListener{l, uri}, nil
 }
 
 type unixListener struct {
 	*net.UnixListener
-	path string
+	uri string
 }
 
-func (l unixListener) URI() string { return "unix:" + l.path }
+func (l unixListener) URI() string { return l.uri }
 
 func (l unixListener) Accept() (Conn, error) {
 	conn, err := l.AcceptUnix()

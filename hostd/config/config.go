@@ -91,6 +91,7 @@ type QEMU struct {
 	Binary    string   `yaml:"binary"`
 	Accel     string   `yaml:"accel"`
 	Sandbox   string   `yaml:"sandbox"`
+	User      string   `yaml:"user"`
 	ExtraArgs []string `yaml:"extra-args"`
 }
 
@@ -198,6 +199,9 @@ func parse(file string, data []byte, check func(Config, *yamlfile.File)) (Config
 
 var hostName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62})$`)
 
+// userName is of those that Linux knows how to make, or uid:gid.
+var userName = regexp.MustCompile(`^([a-z_][a-zA-Z0-9_.-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$`)
+
 const unixPathMax = 107
 
 func (c Config) check(f *yamlfile.File) {
@@ -206,6 +210,9 @@ func (c Config) check(f *yamlfile.File) {
 	c.checkPeers(f)
 	c.checkDetection(f)
 	oneOf(f, "qemu.sandbox", c.QEMU.Sandbox, "auto", "on", "off")
+	if u := c.QEMU.User; u != "" && !userName.MatchString(u) {
+		f.Problem("qemu.user", "%q is no user: a name, a uid, or uid:gid", u)
+	}
 	oneOf(f, "qemu.accel", c.QEMU.Accel, "auto", "kvm", "tcg")
 	atLeast(f, "limits.held-output", c.Limits.HeldOutput, 1<<20)
 	atLeast(f, "limits.held-input", c.Limits.HeldInput, 1<<20)

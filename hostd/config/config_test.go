@@ -60,6 +60,20 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestUserOfQEMU(t *testing.T) {
+	for text, want := range map[string]string{"libvirt-qemu": "libvirt-qemu", "64055": "64055", "64055:108": "64055:108", `"077:1"`: "077:1", `""`: ""} {
+		c, err := Parse("c.yaml", []byte(least+"qemu: {user: "+text+"}\n"))
+		if err != nil || c.QEMU.User != want {
+			t.Errorf("%s: %q, %v", text, c.QEMU.User, err)
+		}
+	}
+	for _, text := range []string{"a:b", "1:", `":1"`, "a b", "-1", "1:2:3", "12345678901"} {
+		if _, err := Parse("c.yaml", []byte(least+"qemu: {user: "+text+"}\n")); err == nil || !strings.Contains(err.Error(), "c.yaml:4: qemu.user: ") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestLoadOfNoFile(t *testing.T) {
 	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml")); err == nil || !os.IsNotExist(unwrap(err)) {
 		t.Errorf("got %v", err)

@@ -2,18 +2,30 @@ package daemon
 
 import (
 	"fmt"
-	"os"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 )
 
 const accelTCG = "tcg"
 
 // Acceleration resolves the configured acceleration. "auto" takes KVM where
-// its device opens; whether a guest boots under it only a boot can tell, which
+// its device opens, for QEMU's user, too; whether a guest boots under it only a boot can tell, which
 // vm start does: it fails with what QEMU says.
-func Acceleration(configured string) (string, error) {
-	file, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	if err == nil {
-		file.Close()
+func Acceleration(configured string, user *machine.User) (string, error) {
+	return acceleration(configured, "/dev/kvm", user)
+}
+
+// acceleration never is another one only because QEMU's user may not use KVM.
+func acceleration(configured, device string, user *machine.User) (string, error) {
+	if configured == accelTCG {
+		return configured, nil
+	}
+	var daemons *machine.User
+	err := daemons.CanOpen(device, true)
+	if err == nil && user != nil {
+		if err := user.CanOpen(device, true); err != nil {
+			return "", fmt.Errorf("qemu.accel is %s, and KVM cannot be used: %w (on most systems: usermod -aG kvm, and restart the daemon)", configured, err)
+		}
 	}
 	switch {
 	case configured == "kvm" && err != nil:

@@ -45,6 +45,8 @@ type Options struct {
 	// KeepConsole is the command that keeps a console in a file and its older part,
 	// of limit bytes together. It reads descriptor 3 and outlives the daemon.
 	KeepConsole func(file string, limit int64) *exec.Cmd
+	// User that QEMU runs as; nil: the daemon's.
+	User *machine.User
 	// Member of the arbiter on this host; nil: there is none.
 	Member  Member
 	Faults  fault.Hook
@@ -70,6 +72,7 @@ type Daemon struct {
 	log         hclog.Logger
 	version     string
 	accel       string
+	user        *machine.User
 	keepConsole func(file string, limit int64) *exec.Cmd
 	hypervisor  Hypervisor
 	openGate    func(gate.Options) (*gate.Gate, error)
@@ -89,7 +92,7 @@ type Daemon struct {
 // New makes a daemon, which does nothing before Run.
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
-		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, keepConsole: o.KeepConsole, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
+		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keepConsole: o.KeepConsole, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
@@ -200,7 +203,7 @@ func (d *Daemon) peerAddress(name string) (string, error) {
 }
 
 func (d *Daemon) machineOptions(s spec.Machine, incoming bool, log hclog.Logger) machine.Options {
-	o := machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, ExtraArgs: d.config.QEMU.ExtraArgs,
+	o := machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, User: d.user, ExtraArgs: d.config.QEMU.ExtraArgs,
 		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: d.machinesDir(),
 		Incoming: incoming, Log: log}
 	if d.keepConsole != nil {

@@ -61,9 +61,17 @@ func (processes) Find(o machine.Options, taps []string) (QEMU, error) {
 
 type process struct{ *machine.Machine }
 
-func (p process) ListenCOLO() (capture.Listener, error) { return capture.ListenUnix(p.COLOSocket()) }
-
-func (p process) IncomingURI() string { return "unix:" + p.IncomingSocket() }
+func (p process) ListenCOLO() (capture.Listener, error) {
+	l, err := capture.ListenUnix(p.COLOSocket(), p.COLOURI())
+	if err != nil {
+		return nil, err
+	}
+	if err := p.GiveCOLO(); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
 
 func (p process) DialIncoming(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "unix", p.IncomingSocket())

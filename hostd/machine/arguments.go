@@ -23,15 +23,14 @@ func (m *Machine) arguments() []string {
 		"-machine", fmt.Sprintf("%s,accel=%s,memory-backend=%s", s.Machine, m.o.Accel, RAMBlock),
 		"-m", mebibytes(uint64(s.Memory)), "-smp", strconv.Itoa(s.CPUs),
 		"-object", fmt.Sprintf("memory-backend-file,id=%s,share=on,align=%s,size=%s,mem-path=%s",
-			RAMBlock, mebibytes(hugePage(m.o.RAMDir)), mebibytes(uint64(s.Memory)), escape(m.RAMFile())),
-		"-qmp", "unix:" + escape(m.monitorSocket()) + ",server=on,wait=off",
-		"-qmp", "unix:" + escape(m.UrgentSocket()) + ",server=on,wait=off",
+			RAMBlock, mebibytes(hugePage(m.o.RAMDir)), mebibytes(uint64(s.Memory)), escape(m.ramPath())),
 	}
+	args = append(args, m.monitors()...)
 	args = append(args, m.boot()...)
 	args = append(args, m.console()...)
 	args = append(args, m.agent()...)
 	for i, p := range s.Ports {
-		args = append(args, networkPort(i, p)...)
+		args = append(args, m.networkPort(i, p)...)
 	}
 	args = append(args, m.o.ExtraArgs...)
 	args = append(args, s.ExtraArgs...)
@@ -92,19 +91,19 @@ func (m *Machine) agent() []string {
 		return nil
 	}
 	return []string{
-		"-chardev", "socket,id=agent,server=on,wait=off,path=" + escape(m.AgentSocket()),
+		"-chardev", "socket,id=agent,server=on,wait=off," + m.listensOn(m.AgentSocket()),
 		"-device", "virtio-serial-pci",
 		"-device", "virtserialport,chardev=agent,id=agentport,name=" + a.Channel,
 	}
 }
 
-func networkPort(i int, p spec.Port) []string {
+func (m *Machine) networkPort(i int, p spec.Port) []string {
 	device := fmt.Sprintf("virtio-net-pci,netdev=port%d,mac=%s", i, p.MAC)
 	if !p.OffloadsOn() {
 		device += ",csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_uso4=off,guest_uso6=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,host_uso=off"
 	}
 	return []string{
-		"-netdev", fmt.Sprintf("tap,id=port%d,ifname=%s,script=no,downscript=no,vhost=off", i, p.Tap),
+		"-netdev", fmt.Sprintf("tap,id=port%d,%s,vhost=off", i, m.tap(p.Tap)),
 		"-device", device,
 	}
 }

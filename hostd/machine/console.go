@@ -14,7 +14,7 @@ import (
 // the socket between them. It is all that they need of each other: the keeper reads
 // whether a daemon is there or not, and ends with QEMU. QEMU drops its console once
 // the keeper is gone, and never waits for a file.
-const consoleDescriptor = 3
+const consoleDescriptor = firstPassed
 
 // startConsole starts the console's keeper and returns QEMU's end; nil if the machine
 // keeps no console.

@@ -22,10 +22,11 @@ var ErrNotRunning = errors.New("no QEMU of the machine runs")
 func Find(o Options, taps []string) (*Machine, error) {
 	m := newMachine(o)
 	m.taps, m.own = taps, true
-	pid, ok := listener(m.monitorSocket())
+	peer, ok := listener(m.monitorSocket())
 	if !ok {
 		return m, ErrNotRunning
 	}
+	pid := peer.Pid
 	if pid <= 0 {
 		return m, fmt.Errorf("find the QEMU of machine %s: somebody listens on its monitor and takes no connection", o.Spec.Name)
 	}
@@ -33,13 +34,14 @@ func Find(o Options, taps []string) (*Machine, error) {
 	if err != nil {
 		return m, fmt.Errorf("find the QEMU of machine %s (process %d): %w", o.Spec.Name, pid, err)
 	}
-	if again, ok := listener(m.monitorSocket()); again != pid {
+	if again, ok := listener(m.monitorSocket()); again.Pid != pid {
 		p.file.Close()
 		if ok {
 			return m, fmt.Errorf("find the QEMU of machine %s: its monitor was process %d's, and now is another's", o.Spec.Name, pid)
 		}
 		return m, ErrNotRunning
 	}
+	m.runsAs(peer)
 	if err := m.sameArguments(int(pid)); err != nil {
 		p.file.Close()
 		return m, err

@@ -31,7 +31,9 @@ type Options struct {
 	// Accel is kvm or tcg.
 	Accel string
 	// Sandbox is auto, on or off; off if empty.
-	Sandbox   string
+	Sandbox string
+	// User that QEMU runs as; nil is the daemon's.
+	User      *User
 	ExtraArgs []string
 	// RunDir holds sockets, RAMDir the RAM file, StateDir what QEMU prints.
 	RunDir, RAMDir, StateDir string
@@ -48,6 +50,7 @@ type Options struct {
 // Machine is a running QEMU. Its methods may be called concurrently.
 type Machine struct {
 	o       Options
+	user    *User   // QEMU's; of one that was found its own, which a daemon before may have set
 	process process // nil until it runs
 	monitor *qmp.Client
 	taps    []string // made here, removed with the machine
@@ -62,7 +65,7 @@ type Machine struct {
 }
 
 func newMachine(o Options) *Machine {
-	return &Machine{o: o, ending: make(chan struct{}), exited: make(chan struct{})}
+	return &Machine{o: o, user: o.User, ending: make(chan struct{}), exited: make(chan struct{})}
 }
 
 // process is a QEMU, started here or found.
@@ -107,12 +110,18 @@ func (m *Machine) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if pid, ok := listener(m.monitorSocket()); ok {
-		return fmt.Errorf("its QEMU (process %d, 0 if it does not answer) is left from an earlier daemon, running and silent; end that process first", pid)
+	if err := m.mayOpen(); err != nil {
+		return err
+	}
+	if peer, ok := listener(m.monitorSocket()); ok {
+		return fmt.Errorf("its QEMU (process %d, 0 if it does not answer) is left from an earlier daemon, running and silent; end that process first", peer.Pid)
 	}
 	m.own = true // nobody uses what is left of an earlier QEMU
 	for _, path := range m.sockets() {
 		os.Remove(path)
+	}
+	if err := m.makeDirectory(); err != nil {
+		return err
 	}
 	if err := m.makeRAM(ctx); err != nil {
 		return err
@@ -141,7 +150,7 @@ func (m *Machine) spawn(ctx context.Context) error {
 	defer output.Close()
 	command := exec.Command(m.o.Binary, append(m.arguments(), sandbox...)...)
 	command.Stdout, command.Stderr = output, output
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: m.user.credential()}
 	console, err := m.startConsole()
 	if err != nil {
 		return err
@@ -150,6 +159,12 @@ func (m *Machine) spawn(ctx context.Context) error {
 		defer console.Close()
 		command.ExtraFiles = []*os.File{console}
 	}
+	passed, err := m.pass()
+	defer closeAll(passed)
+	if err != nil {
+		return err
+	}
+	command.ExtraFiles = append(command.ExtraFiles, passed...)
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", m.o.Binary, err)
 	}
@@ -286,6 +301,7 @@ func (m *Machine) cleanUp() {
 	for _, path := range append(m.sockets(), m.RAMFile()) {
 		os.Remove(path)
 	}
+	os.RemoveAll(m.directory())
 }
 
 // RAMFile is the named file that holds the guest's memory.
@@ -294,11 +310,12 @@ func (m *Machine) RAMFile() string { return filepath.Join(m.o.RAMDir, m.o.Spec.N
 // AgentSocket is the host's end of the agent channel.
 func (m *Machine) AgentSocket() string { return m.socket("agent") }
 
-// COLOSocket is where QEMU connects to for checkpoints.
-func (m *Machine) COLOSocket() string { return m.socket("colo") }
+// COLOSocket is where QEMU connects to for checkpoints, by COLOURI.
+func (m *Machine) COLOSocket() string { return m.shared("colo") }
 
-// IncomingSocket is where a waiting QEMU takes the stream of a takeover.
-func (m *Machine) IncomingSocket() string { return m.socket("incoming") }
+// IncomingSocket is where a waiting QEMU takes the stream of a takeover, by
+// IncomingURI.
+func (m *Machine) IncomingSocket() string { return m.shared("incoming") }
 
 // UrgentSocket is a second monitor, for commands that QEMU takes out of band.
 func (m *Machine) UrgentSocket() string { return m.socket("oob") }
@@ -320,25 +337,25 @@ func (m *Machine) outputFile() string {
 	return filepath.Join(m.o.StateDir, m.o.Spec.Name+".qemu.log")
 }
 
-// listener is the process that listens on a unix socket, if one does; 0 where it
+// listener is the process that listens on a unix socket, if one does; its number is 0 where it
 // cannot be known, as of one whose queue is full. Only a socket that is not there, or
 // that nobody has open, tells that there is none.
-func listener(path string) (pid int32, ok bool) {
+func listener(path string) (peer unix.Ucred, ok bool) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return 0, !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED)
+		return peer, !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED)
 	}
 	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0, true
+		return peer, true
 	}
 	_ = raw.Control(func(fd uintptr) {
-		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = peer.Pid
+		if c, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			peer = *c
 		}
 	})
-	return pid, true
+	return peer, true
 }
 
 func mebibytes(bytes uint64) string { return strconv.FormatUint(bytes>>20, 10) + "M" }

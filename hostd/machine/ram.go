@@ -30,7 +30,7 @@ func (m *Machine) makeRAM(ctx context.Context) error {
 	if err := takeRoom(ctx, f, m.o.RAMDir, uint64(m.o.Spec.Memory)); err != nil {
 		return fmt.Errorf("take room for the machine's memory: %w", err)
 	}
-	return nil
+	return m.user.give(path)
 }
 
 // checkRAM makes sure that QEMU uses the file which was made for it, and that others

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,7 +25,7 @@ func (m *Machine) sandbox(ctx context.Context) ([]string, error) {
 	if m.o.Sandbox != SandboxAuto && m.o.Sandbox != SandboxOn {
 		return nil, nil
 	}
-	err := sandboxes(ctx, m.o.Binary)
+	err := sandboxes(ctx, m.o.Binary, m.user)
 	switch {
 	case err == nil:
 		return sandboxArguments, nil
@@ -36,14 +37,16 @@ func (m *Machine) sandbox(ctx context.Context) ([]string, error) {
 }
 
 // sandboxes fails unless this QEMU, and the kernel, can do with a sandbox.
-func sandboxes(ctx context.Context, binary string) error {
+func sandboxes(ctx context.Context, binary string, u *User) error {
 	if _, err := os.Stat("/proc/sys/kernel/seccomp/actions_avail"); err != nil {
 		return fmt.Errorf("the kernel has no seccomp filters: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	// QEMU reads its arguments in order, and ends at the last.
-	out, err := exec.CommandContext(ctx, binary, append(append([]string(nil), sandboxArguments...), "-version")...).CombinedOutput()
+	command := exec.CommandContext(ctx, binary, append(append([]string(nil), sandboxArguments...), "-version")...)
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: u.credential()}
+	out, err := command.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s knows no sandbox: %w: %s", binary, err, strings.TrimSpace(string(out)))
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // ensureTap makes the tap unless it exists. It belongs to no bridge, has no
@@ -45,6 +46,24 @@ func createTap(name string) (netlink.Link, error) {
 		return nil, err
 	}
 	return netlink.LinkByName(name)
+}
+
+// attachTap opens a tap as QEMU does. Whoever has its descriptor needs no privileges.
+func attachTap(name string) (*os.File, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "/dev/net/tun"), nil
 }
 
 func removeTap(name string) error {
