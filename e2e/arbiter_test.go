@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,5 +150,34 @@ func TestADamagedMemberTouchesNothingElse(t *testing.T) {
 	s.protected(s.NAT()) // by the others' word
 	if !strings.Contains(log(), "[ERROR] hostd.member: the arbiter's member on this host is down") {
 		t.Error("nothing in the log")
+	}
+}
+
+// TestAnEmptiedMember of the arbiter takes no part until an operator has replaced it.
+// Then it makes a quorum as before.
+func TestAnEmptiedMember(t *testing.T) {
+	s := newCluster(t, 3*time.Minute, scene.Options{})
+	s.protected(s.NAT())
+	for _, m := range []struct {
+		name    string
+		empty   func() (int64, error)
+		replace func(context.Context, int64) error
+		without func() (time.Time, error) // it: the quorum needs the one that was replaced
+		back    func() error
+	}{
+		{"the primary's", s.A.EmptyMember, s.A.ReplaceMember, s.Witness.Kill, func() error { return s.Witness.Start(s.ctx) }},
+		{"the witness's", s.Witness.EmptyMember, s.Witness.ReplaceMember, s.A.KillMember, func() error { return nil }},
+	} {
+		t.Log(m.name)
+		since, err := m.empty()
+		s.must(err)
+		s.must(m.replace(s.ctx, since))
+		_, err = m.without()
+		s.must(err)
+		_, err = s.A.Unprotect(s.ctx, scene.Machine)
+		s.must(err)
+		_, err = s.A.Protect(s.ctx, scene.Machine, s.B.Name)
+		s.must(err)
+		s.must(m.back())
 	}
 }

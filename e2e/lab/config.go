@@ -65,6 +65,7 @@ type Embedded struct {
 	Peer    string   `yaml:"peer,omitempty"`
 	Client  string   `yaml:"client,omitempty"`
 	Cluster []Member `yaml:"cluster"`
+	Join    bool     `yaml:"join,omitempty"`
 }
 
 // Member of the arbiter's cluster.
@@ -180,10 +181,14 @@ func member(name string, number int) Member {
 
 func endpoint(address string, port int) string { return address + ":" + strconv.Itoa(port) }
 
+// writeConfig replaces the file at once: a daemon's children may read it at any time.
 func writeConfig(path, host string, config any) error {
 	b, err := yaml.Marshal(config)
 	if err == nil {
-		err = os.WriteFile(path, b, 0o644)
+		err = os.WriteFile(path+".new", b, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
 		return fmt.Errorf("write the configuration of host %s: %w", host, err)

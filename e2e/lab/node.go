@@ -56,6 +56,8 @@ func (n *Node) makeDirectories() error {
 // LogFile is the path of the daemon's log; a restarted daemon appends.
 func (n *Node) LogFile() string { return filepath.Join(n.Dir, "hostd.log") }
 
+func (n *Node) configFile() string { return filepath.Join(n.Dir, "hostd.yaml") }
+
 // Skew makes the clock of the daemon run ahead of this machine's by d, or
 // behind it if d is negative, from its next start on. Only a daemon that was
 // built with the tag "faults" heeds it.
@@ -69,7 +71,7 @@ func (n *Node) launch(verb string, env []string, prepare func(config string) err
 	if n.daemon != nil && !n.daemon.ended() {
 		return nil, errors.New("it is running")
 	}
-	config := filepath.Join(n.Dir, "hostd.yaml")
+	config := n.configFile()
 	if err := prepare(config); err != nil {
 		return nil, err
 	}
@@ -195,16 +197,6 @@ func (n *Node) find(what string, wanted func(args []string) bool) (Process, erro
 	}
 	return Process{}, fmt.Errorf("%s on host %s: %w", what, n.Name, os.ErrProcessDone)
 }
-
-// Member finds the process of the host's member of the arbiter. It fails with
-// os.ErrProcessDone when there is none.
-func (n *Node) Member() (Process, error) {
-	return n.find("the arbiter's member", func(args []string) bool { return len(args) > 1 && args[1] == "member" })
-}
-
-// KillMember ends it with SIGKILL. It returns when it is gone, and the time just
-// before the signal.
-func (n *Node) KillMember() (time.Time, error) { return killFound(n.Member()) }
 
 // killFound ends the process that find found. It returns when it is gone, and
 // the time just before the signal.

@@ -140,15 +140,15 @@ func TestArbiterConfig(t *testing.T) {
 	}{
 		{Options{Hosts: 2, Arbiter: ArbiterDirectory}, "a", ArbiterConfig{Directory: "/arbiter"}},
 		{Options{Hosts: 2, Arbiter: ArbiterEtcd, ArbiterMembers: MembersAll}, "b",
-			ArbiterConfig{Embedded: &Embedded{b.Peer, b.Client, []Member{a, b, w}}}},
+			ArbiterConfig{Embedded: &Embedded{Peer: b.Peer, Client: b.Client, Cluster: []Member{a, b, w}}}},
 		{Options{Hosts: 1, Arbiter: ArbiterEtcd, ArbiterMembers: MembersAll}, "w",
-			ArbiterConfig{Embedded: &Embedded{w.Peer, w.Client, []Member{w}}}},
+			ArbiterConfig{Embedded: &Embedded{Peer: w.Peer, Client: w.Client, Cluster: []Member{w}}}},
 		{Options{Hosts: 3, Arbiter: ArbiterEtcd, ArbiterMembers: MembersAll}, "c",
 			ArbiterConfig{Embedded: &Embedded{Cluster: []Member{a, b, w}}}},
 		{Options{Hosts: 2, Arbiter: ArbiterEtcd, ArbiterMembers: MembersWitness}, "a",
 			ArbiterConfig{Embedded: &Embedded{Cluster: []Member{w}}}},
 		{Options{Hosts: 2, Arbiter: ArbiterEtcd, ArbiterMembers: MembersWitness}, "w",
-			ArbiterConfig{Embedded: &Embedded{w.Peer, w.Client, []Member{w}}}},
+			ArbiterConfig{Embedded: &Embedded{Peer: w.Peer, Client: w.Client, Cluster: []Member{w}}}},
 	} {
 		l := &Lab{ArbiterDir: "/arbiter", options: c.o}
 		if got := l.arbiterOf(c.node); !reflect.DeepEqual(got, c.want) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +51,8 @@ type nemesis struct {
 	report   *Report
 	faults   map[string]*lab.Faults
 	dark     map[string]bool // hosts without power
+	emptied  []emptied
+	taken    []net.Conn // connections to a QEMU's monitor, so that nobody else gets one
 	traffic  *scene.Traffic
 	streams  uint32
 	macs     []lab.MAC

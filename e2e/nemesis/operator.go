@@ -52,6 +52,16 @@ func (n *nemesis) wishes(p, s *lab.Host) []act {
 		}),
 		call("the standby is stopped", func(ctx context.Context) error { return only(s.StopMachine(ctx, scene.Machine)) }),
 		{"the machine is stopped", func(ctx context.Context) error { return n.stopMachine(ctx, p) }},
+		{"the standby is told to take over, and the machine is stopped there meanwhile", func(ctx context.Context) error {
+			took := make(chan struct{})
+			go func() {
+				defer close(took)
+				n.ask(ctx, s, p, "takeover")
+			}()
+			defer func() { <-took }()
+			return n.stopAtTakeover(ctx, s)
+		}},
+		{"the machine is stopped where it is taken over", func(ctx context.Context) error { return n.stopAtTakeover(ctx, s) }},
 		{"the machine is stopped where the arbiter is out of reach", func(ctx context.Context) error {
 			if err := p.Arb.Unplug(); err != nil {
 				return err
@@ -74,6 +84,30 @@ func (n *nemesis) stopMachine(ctx context.Context, h *lab.Host) error {
 	n.silent = stopped{h.Name, time.Now()}
 	return n.judgeLife(ctx)
 }
+
+// stopAtTakeover waits, but not for long, until a standby takes the machine over, and
+// has it stopped then.
+func (n *nemesis) stopAtTakeover(ctx context.Context, h *lab.Host) error {
+	call, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	tick := time.NewTicker(takeoverTick)
+	defer tick.Stop()
+	for {
+		switch n.role(call, h) {
+		case "taking-over", "solo":
+			return n.stopMachine(ctx, h)
+		}
+		select {
+		case <-tick.C:
+		case <-call.Done():
+			return nil
+		}
+	}
+}
+
+// takeoverTick is often enough to meet a takeover, which takes some hundred
+// milliseconds.
+const takeoverTick = 5 * time.Millisecond
 
 // restartMachine stops it on one host and starts it on another at once.
 func (n *nemesis) restartMachine(ctx context.Context, from, to *lab.Host) error {

@@ -79,9 +79,20 @@ func (n *nemesis) disturbances(p, s *lab.Host) []act {
 		{"the standby's disk is full", func(context.Context) error { return s.FillState() }},
 		{"the primary's member of the arbiter is killed", func(context.Context) error { _, err := p.KillMember(); return ifRunning(err) }},
 		{"the standby's member of the arbiter is killed", func(context.Context) error { _, err := s.KillMember(); return ifRunning(err) }},
+		n.emptiedMember(p, s),
 		{"the primary's supervisor is killed", func(context.Context) error { _, err := p.KillSupervisor(); return err }},
 		{"the standby's supervisor is killed", func(context.Context) error { _, err := s.KillSupervisor(); return err }},
 	}
+}
+
+// emptiedMember of the arbiter: its database is gone, it starts again and must take
+// no part.
+func (n *nemesis) emptiedMember(p, s *lab.Host) act {
+	return [...]act{
+		{"the primary's member of the arbiter is emptied", func(context.Context) error { return n.empty(p.EmptyMember, p.ReplaceMember) }},
+		{"the standby's member of the arbiter is emptied", func(context.Context) error { return n.empty(s.EmptyMember, s.ReplaceMember) }},
+		{"the witness's member of the arbiter is emptied", func(context.Context) error { return n.empty(n.Witness.EmptyMember, n.Witness.ReplaceMember) }},
+	}[n.random.IntN(3)]
 }
 
 // faultsOf takes at most one copy of the machine away, or parts the hosts.
@@ -100,6 +111,7 @@ func (n *nemesis) faultsOf(p, s *lab.Host) []act {
 		}},
 		{"both daemons are killed", func(context.Context) error { return orphan(p, s) }},
 		{"both daemons are killed, and the machine's QEMU does not answer the next one", func(ctx context.Context) error { return n.deaf(ctx, p, s) }},
+		{"both daemons are killed, and the next one fails to adopt the machine until it gives up", func(ctx context.Context) error { return n.unadoptable(ctx, p, s) }},
 		n.skewed(s),
 	}
 	for _, label := range []string{fault.Storing, fault.Applying, fault.Applied} {
@@ -251,6 +263,27 @@ func (n *nemesis) deaf(ctx context.Context, p, s *lab.Host) error {
 	_ = scene.Until(ctx, func() bool { return n.role(ctx, p) == "left" })
 	return nil
 }
+
+// unadoptable lets the next daemon find that somebody else has the QEMU's monitor,
+// until it leaves the machine alone.
+func (n *nemesis) unadoptable(ctx context.Context, p, s *lab.Host) error {
+	if err := errors.Join(orphan(p, s), n.takeMonitor(p)); err != nil {
+		return err
+	}
+	if err := p.Start(ctx, n.faults[p.Name].Env()...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(leftLimit))
+	defer cancel()
+	_ = scene.Until(ctx, func() bool {
+		here := n.place(ctx, p)
+		return here.stuck || here.answers && here.role != "left" // by an operator
+	})
+	return nil
+}
+
+// leftLimit is more than the ten tries of a daemon take.
+const leftLimit = 20 * time.Second
 
 // carryOut breaks what the plan says, while an operator does what it wishes.
 func (n *nemesis) carryOut(ctx context.Context, p plan) error {

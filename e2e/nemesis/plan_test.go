@@ -77,6 +77,9 @@ func TestEverythingIsPlanned(t *testing.T) {
 			seen[p.wish.name], on[p.wish.on] = true, true
 		}
 	}
+	for _, who := range []string{"primary", "standby", "witness"} {
+		names = append(names, "the "+who+"'s member of the arbiter is emptied")
+	}
 	for _, name := range names {
 		if !seen[name] {
 			t.Errorf("%q is never done", name)
@@ -86,7 +89,8 @@ func TestEverythingIsPlanned(t *testing.T) {
 		t.Errorf("%d wishes in %d rounds, machines started on %v", wishes, len(all), on)
 	}
 	for _, word := range []string{"started on the other host", "arbiter is out of reach", "protection is ended", "switched over", "take over",
-		"standby is stopped", "member of the arbiter", "supervisor", "both daemons", "does not answer the next"} {
+		"standby is stopped", "member of the arbiter", "supervisor", "both daemons", "does not answer the next",
+		"until it gives up", "stopped there meanwhile", "stopped where it is taken over"} {
 		if !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, word) }) {
 			t.Errorf("nothing is %q", word)
 		}
@@ -125,6 +129,24 @@ func TestWishIsInTheMidst(t *testing.T) {
 	}
 }
 
+// TestOneMemberIsEmptied in a round at most: two of three are more than an arbiter
+// survives.
+func TestOneMemberIsEmptied(t *testing.T) {
+	most := 0
+	for _, p := range plans(3, 2000) {
+		emptied := 0
+		for _, a := range p.acts {
+			if strings.Contains(a.name, "is emptied") {
+				emptied++
+			}
+		}
+		most = max(most, emptied)
+	}
+	if most != 1 {
+		t.Errorf("%d members of the arbiter are emptied in one round", most)
+	}
+}
+
 func TestNextStep(t *testing.T) {
 	at := func(role string, qemu bool) place { return place{answers: true, role: role, qemu: qemu} }
 	waits := func(qemu bool) place { return place{answers: true, role: "solo", wanted: "b", qemu: qemu} }
@@ -151,6 +173,9 @@ func TestNextStep(t *testing.T) {
 		{"the same, solo", nothing, waits(false), true, clearIt, 1},
 		{"the other one still decides", at("unprotected", false), at("standby", true), true, wait, 0},
 		{"left by an earlier daemon", at("left", true), nothing, true, wait, 0},
+		{"left alone", place{answers: true, role: "left", qemu: true, stuck: true}, nothing, false, adoptIt, 0},
+		{"left alone, the other host does not tell", place{answers: true, role: "left", qemu: true, stuck: true}, silent, false, wait, 0},
+		{"left alone, and an operator wished something", nothing, place{answers: true, role: "left", qemu: true, stuck: true}, true, clearIt, 1},
 		{"a host that hangs", silent, at("unprotected", true), true, wait, 0},
 	} {
 		todo, on := next([2]place{c.a, c.b}, c.operator)

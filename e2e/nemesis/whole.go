@@ -3,6 +3,7 @@ package nemesis
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
@@ -15,6 +16,7 @@ type place struct {
 	role    string // empty: nothing
 	wanted  string // the standby that it waits for; empty: none
 	qemu    bool   // a process of it lives
+	stuck   bool   // an earlier daemon left it, and this one tries no more to adopt it
 }
 
 // step towards a whole pair.
@@ -25,7 +27,8 @@ const (
 	whole                 // it is there
 	startIt               // nothing is left of the machine
 	protectIt             // it runs alone and waits for no standby: an operator's wish, or one that failed
-	clearIt               // its QEMU has ended, and only the name is left
+	clearIt               // its QEMU has ended, and only the name is left; or it is stuck, and was to be stopped or started elsewhere
+	adoptIt               // it is stuck
 )
 
 // next step, and the host that does it. Only where an operator has acted does another
@@ -34,6 +37,14 @@ func next(places [2]place, operator bool) (step, int) {
 	for i, p := range places {
 		if p.role == "protected" && places[1-i].role == "standby" {
 			return whole, i
+		}
+	}
+	for i, p := range places {
+		if p.stuck && places[1-i].answers && places[1-i].role == "" {
+			if operator { // nobody knows what became of the wish
+				return clearIt, i
+			}
+			return adoptIt, i
 		}
 	}
 	if !operator || !places[0].answers || !places[1].answers {
@@ -97,8 +108,23 @@ func (n *nemesis) help(ctx context.Context, todo step, h *lab.Host, w *wish) err
 		h.Protect(ctx, scene.Machine, other.Name)
 	case clearIt:
 		h.StopMachine(ctx, scene.Machine)
+	case adoptIt:
+		n.adopt(ctx, h)
 	}
 	return nil
+}
+
+// adopt is what an operator does about a machine that the daemon has left alone: it has
+// to go on with its memory.
+func (n *nemesis) adopt(ctx context.Context, h *lab.Host) {
+	before, err := h.QEMUPid(scene.Machine)
+	if err != nil {
+		return
+	}
+	m, err := h.StartMachine(ctx, n.NAT())
+	if err == nil && m.QemuPid != int64(before) {
+		n.find(n.now, "host %s was to go on with the QEMU of process %d, and runs process %d", h.Name, before, m.QemuPid)
+	}
 }
 
 func (n *nemesis) place(ctx context.Context, h *lab.Host) place {
@@ -109,6 +135,7 @@ func (n *nemesis) place(ctx context.Context, h *lab.Host) place {
 	p := place{answers: err == nil, qemu: gone == nil}
 	if m != nil {
 		p.role, p.wanted = m.Role, m.WantedStandby
+		p.stuck = m.Role == "left" && strings.Contains(strings.Join(m.Warnings, "\n"), "is not tried again")
 	}
 	return p
 }

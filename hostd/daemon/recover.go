@@ -119,7 +119,14 @@ func (d *Daemon) keepRecovering(g *guest) {
 			return
 		}
 	}
-	g.log.Error("machine of an earlier daemon is left as it is, silent; vm stop ends it, vm start tries to adopt it again", "tries", adoptTries)
+	g.leaveAlone()
+}
+
+// leaveAlone says that what is wrong does not mend itself.
+func (g *guest) leaveAlone() {
+	why := g.board.lastFailure()
+	g.log.Error("machine of an earlier daemon is left as it is, silent; vm stop ends it, vm start tries to adopt it again", "tries", adoptTries, "error", why)
+	g.waits(fmt.Errorf("%s; it has failed %d times and is not tried again: \"hostd vm start\" with the machine's specification tries once more, \"hostd vm stop %s\" ends it", why, adoptTries, g.name))
 }
 
 // adoptFailure counts a try that failed, unless that depends on the arbiter.

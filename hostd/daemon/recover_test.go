@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
@@ -180,5 +181,46 @@ func TestAMachineThatCannotBeAdopted(t *testing.T) {
 	}
 	if r := a.record("m"); r.Voice != "" {
 		t.Errorf("the arbiter says %+v", r)
+	}
+}
+
+// TestAMachineIsLeftAlone after ten tries, and says so. An operator has it tried again,
+// once what was wrong is mended.
+func TestAMachineIsLeftAlone(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	a.mustStart("m", "")
+	pid := a.machine("m").QemuPid
+	var taken []net.Conn
+	mend := func() {
+		for _, c := range taken {
+			c.Close()
+		}
+		taken = nil
+	}
+	defer func() { mend() }()
+	a.restart(func() { // nobody else gets a connection to its monitor
+		for {
+			c, err := net.Dial("unix", filepath.Join(a.config.RunDir, "m.qmp"))
+			if errors.Is(err, syscall.EAGAIN) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, c)
+		}
+	})
+	a.await("the daemon to give up", func() bool {
+		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "has failed 10 times and is not tried again")
+	})
+	if m := a.machine("m"); m.Role != "left" {
+		t.Errorf("%v", m)
+	}
+	_, err := a.start("m", "")
+	mustFail(t, err, codes.FailedPrecondition, "takes no connection")
+	mend()
+	a.await("the machine to be adopted", func() bool { _, err := a.start("m", ""); return err == nil })
+	if m := a.machine("m"); m.Role != "unprotected" || m.QemuPid != pid {
+		t.Errorf("%v; its QEMU was %d", m, pid)
 	}
 }
