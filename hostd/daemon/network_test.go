@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -287,4 +288,41 @@ func TestALostUplinkIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.await("the frame to leave", func() bool { return net.hears("here again") })
+}
+
+// TestFramesThatCannotBeCarriedAreWarnedOf in the status of their machine.
+func TestFramesThatCannotBeCarriedAreWarnedOf(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	makeUplink(t, "up-m", "net-m")
+	a, _ := pairOfHosts(t)
+	a.startWired("m", "max-epoch: 20ms")
+	tap := openTap(t, "tap-m")
+	const told = "frames that stand for many segments were lost"
+	if m := a.machine("m"); warns(m, told) {
+		t.Fatalf("the machine is %v", m)
+	}
+	if _, err := tap.Write(leftToFragments(4000)); err != nil {
+		t.Fatal(err)
+	}
+	a.await("a warning", func() bool { return warns(a.machine("m"), "1 "+told) })
+}
+
+// leftToFragments is a UDP packet of the guest that is to be cut into IP fragments.
+func leftToFragments(payload int) []byte {
+	const vnet, ethernet, ip, udp = 10, 14, 20, 8
+	b := guestFrame(strings.Repeat("\x00", ip+udp+payload), ip+udp+payload)
+	const needsChecksum, fragments = 1, 3
+	b[0], b[1] = needsChecksum, fragments
+	for at, v := range map[int]uint16{2: ethernet + ip + udp, 4: 1480, 6: ethernet + ip, 8: 6} {
+		binary.NativeEndian.PutUint16(b[at:], v)
+	}
+	binary.BigEndian.PutUint16(b[vnet+12:], 0x0800)
+	packet := b[vnet+ethernet:]
+	packet[0], packet[8], packet[9] = 0x45, 64, unix.IPPROTO_UDP
+	binary.BigEndian.PutUint16(packet[2:], uint16(len(packet)))
+	copy(packet[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
+	binary.BigEndian.PutUint16(packet[ip+4:], uint16(udp+payload))
+	return b
 }
