@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -45,6 +46,8 @@ type Options struct {
 	// Console keeps a guest's console in a file, of at most limit bytes with its
 	// older part.
 	Console func(path string, limit int64, log hclog.Logger) error
+	// Now is the present time; nil: the system's.
+	Now func() time.Time
 }
 
 // usageError is a command line that makes no sense.
@@ -78,6 +81,9 @@ type app struct {
 }
 
 func newRoot(o Options) *cobra.Command {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &app{Options: o}
 	root := &cobra.Command{
 		Use:   "hostd",

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -136,8 +137,14 @@ type result struct {
 
 func run(t *testing.T, socket string, args ...string) result {
 	t.Helper()
+	return runAt(t, time.Now, socket, args...)
+}
+
+// runAt runs it by another clock.
+func runAt(t *testing.T, now func() time.Time, socket string, args ...string) result {
+	t.Helper()
 	t.Setenv("STILLPOINT_SOCKET", socket)
 	var out, errs bytes.Buffer
-	code := Run(t.Context(), args, Options{Version: "1.2.3", Stdout: &out, Stderr: &errs})
+	code := Run(t.Context(), args, Options{Version: "1.2.3", Stdout: &out, Stderr: &errs, Now: now})
 	return result{code, out.String(), errs.String()}
 }

@@ -40,7 +40,7 @@ keep it away from the hosts.`,
 			if err := needs(dir); err != nil {
 				return err
 			}
-			if err := pki.Init(dir, pki.InitOptions{Hosts: hosts}); err != nil {
+			if err := pki.Init(dir, pki.InitOptions{Hosts: hosts, Now: a.Now}); err != nil {
 				return err
 			}
 			return a.show(certificateFiles(dir, append([]string{"ca"}, hosts...)))
@@ -63,7 +63,7 @@ daemon takes them up at the next connection, without a restart.`,
 			if err := needs(dir); err != nil {
 				return err
 			}
-			if err := pki.Issue(dir, args[0], renew, pki.InitOptions{}); err != nil {
+			if err := pki.Issue(dir, args[0], renew, pki.InitOptions{Now: a.Now}); err != nil {
 				return err
 			}
 			return a.show(certificateFiles(dir, args))
@@ -134,7 +134,7 @@ func (a *app) show(files []string) error {
 			return fmt.Errorf("show certificates: %w", err)
 		}
 		for _, c := range some {
-			all = append(all, shown(file, c, time.Now()))
+			all = append(all, shown(file, c, a.Now()))
 		}
 	}
 	if a.json {
