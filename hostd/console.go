@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,35 +14,29 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/console"
 )
 
-// consoleInput is the descriptor of a console's keeper.
-const consoleInput = 3
+// keeperInput is the first descriptor of a keeper of what a machine prints.
+const keeperInput = 3
 
-// consoleKeeper is the command that keeps a console.
-func consoleKeeper(file string, limit int64) *exec.Cmd {
+// keeper is the command that keeps it.
+func keeper(files []string, limit int64) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
 		self = "hostd" // that it cannot be run tells the error
 	}
-	return exec.Command(self, "console", "--limit", strconv.FormatInt(limit, 10), "--", file)
+	return exec.Command(self, append([]string{"console", "--limit", strconv.FormatInt(limit, 10), "--"}, files...)...)
 }
 
 // keepConsole ends with the QEMU at the other end, and with nothing else: whoever
-// ends a daemon, or all that it has started, loses no console.
-func keepConsole(path string, limit int64, log hclog.Logger) error {
+// ends a daemon, or all that it has started, loses nothing of it.
+func keepConsole(paths []string, limit int64, log hclog.Logger) error {
 	endure()
 	if err := dropPrivileges(consoleCapabilities); err != nil {
 		return err
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	unix.Umask(0o077)
-	unix.CloseOnExec(consoleInput)
-	in := os.NewFile(consoleInput, "console")
-	if in == nil {
-		return errors.New("console: descriptor 3 is not open; the daemon starts this command itself")
-	}
-	defer in.Close()
-	if err := console.Keep(in, console.Options{Path: path, Limit: limit, Log: log.Named("console")}); err != nil {
-		return fmt.Errorf("keep a console: %w", err)
+	if err := console.KeepAll(keeperInput, paths, limit, log.Named("console")); err != nil {
+		return fmt.Errorf("keep what a machine prints: %w", err)
 	}
 	return nil
 }

@@ -19,7 +19,9 @@ const plays = "STILLPOINT_TEST_PLAYS"
 // parts that machines depend on, as far as they get without a host.
 var parts = map[string]func(context.Context, config.Config, hclog.Logger) error{
 	"serve": serve, "witness": witness, "supervise": superviseMachines, "member": liveAsMember,
-	"console": func(_ context.Context, _ config.Config, log hclog.Logger) error { return keepConsole("", 0, log) },
+	"console": func(_ context.Context, _ config.Config, log hclog.Logger) error {
+		return keepConsole([]string{""}, 0, log)
+	},
 }
 
 // play a part, then write to a log that nobody reads any more, and beyond a limit.

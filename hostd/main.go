@@ -85,7 +85,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	}
 	defer records.close()
 	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, User: user, Supervise: func() error { return spawnSupervisor(c) }, KeepConsole: consoleKeeper}
+		Version: versionText(), Accel: accel, User: user, Supervise: func() error { return spawnSupervisor(c) }, Keep: keeper}
 	m, err := keepMember(c, log)
 	if err != nil {
 		return err

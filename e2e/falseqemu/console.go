@@ -15,13 +15,19 @@ func printConsole(chardevs []string, bytes int) {
 			continue
 		}
 		console := os.NewFile(fd, "console") // open as long as the process runs
-		for n := 0; n < bytes; n += 16 {
-			if _, err := fmt.Fprintf(console, "line %10d\n", n/16); err != nil {
-				return
-			}
+		if printLines(console, bytes) == nil {
+			keepOpen(console)
 		}
-		keepOpen(console)
 	}
+}
+
+func printLines(to *os.File, bytes int) error {
+	for n := 0; n < bytes; n += 16 {
+		if _, err := fmt.Fprintf(to, "line %10d\n", n/16); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepOpen keeps a file from being closed when it is not used any more.

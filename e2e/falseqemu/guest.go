@@ -44,11 +44,13 @@ type Guest struct {
 	Series int
 	// Prints is how many bytes the guest prints on its console, without a pause.
 	Prints int
+	// Says is how many bytes QEMU itself prints.
+	Says int
 }
 
 // String is the "append" that Parse reads.
 func (g Guest) String() string {
-	numbers := fmt.Sprintf("seed=%d,dirty=%d,device=%d,hang=%d,series=%d,prints=%d", g.Seed, g.Dirty, g.Device, g.Hang, g.Series, g.Prints)
+	numbers := fmt.Sprintf("seed=%d,dirty=%d,device=%d,hang=%d,series=%d,prints=%d,says=%d", g.Seed, g.Dirty, g.Device, g.Hang, g.Series, g.Prints, g.Says)
 	if g.Fault == "" {
 		return numbers
 	}
@@ -59,7 +61,7 @@ func (g Guest) String() string {
 // between. What is not told is little: one page, and 64 bytes of devices.
 func Parse(text string) (Guest, error) {
 	g := Guest{Seed: 1, Dirty: 1, Device: 64, Series: 10}
-	numbers := map[string]*int{"seed": &g.Seed, "dirty": &g.Dirty, "device": &g.Device, "hang": &g.Hang, "series": &g.Series, "prints": &g.Prints}
+	numbers := map[string]*int{"seed": &g.Seed, "dirty": &g.Dirty, "device": &g.Device, "hang": &g.Hang, "series": &g.Series, "prints": &g.Prints, "says": &g.Says}
 	for _, word := range strings.Split(text, ",") {
 		name, value, isNumber := strings.Cut(word, "=")
 		if !isNumber {
@@ -69,7 +71,7 @@ func Parse(text string) (Guest, error) {
 		n, err := strconv.Atoi(value)
 		to := numbers[name]
 		if err != nil || n < 0 || to == nil {
-			return g, fmt.Errorf("false QEMU: %q in %q: want one of seed, dirty, device, hang, series, prints, and a number", word, text)
+			return g, fmt.Errorf("false QEMU: %q in %q: want one of seed, dirty, device, hang, series, prints, says, and a number", word, text)
 		}
 		*to = n
 	}

@@ -53,6 +53,7 @@ func Play(args []string) error {
 	}
 	if q.runState == "running" {
 		go printConsole(options(args, "-chardev"), guest.Prints)
+		go printLines(os.Stderr, guest.Says)
 	}
 	return q.serve(options(args, "-qmp"))
 }

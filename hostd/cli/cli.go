@@ -43,9 +43,9 @@ type Options struct {
 	Witness   func(ctx context.Context, c config.Config, log hclog.Logger) error
 	Member    func(ctx context.Context, c config.Config, log hclog.Logger) error
 	Supervise func(ctx context.Context, c config.Config, log hclog.Logger) error
-	// Console keeps a guest's console in a file, of at most limit bytes with its
+	// Console keeps what a machine prints in files, each of at most limit bytes with its
 	// older part.
-	Console func(path string, limit int64, log hclog.Logger) error
+	Console func(paths []string, limit int64, log hclog.Logger) error
 	// Now is the present time; nil: the system's.
 	Now func() time.Time
 }

@@ -92,17 +92,17 @@ func (a *app) supervise() *cobra.Command {
 	return c
 }
 
-// console is hidden: it reads descriptor 3, which the daemon gives it.
+// console is hidden: it reads descriptors which the daemon gives it.
 func (a *app) console() *cobra.Command {
 	limit := int64(16 << 20)
 	c := &cobra.Command{
-		Use: "console --limit BYTES FILE", Short: "Keep a machine's console in a file", Args: exactly(1), Hidden: true,
-		Long: "Appends what a guest prints to FILE, whose older part is in FILE.1. The daemon starts\none with each QEMU; it ends with that QEMU.",
+		Use: "console --limit BYTES FILE...", Short: "Keep what a machine prints in files", Args: atLeastOne, Hidden: true,
+		Long: "Appends what QEMU prints to the first FILE, and what its guest prints to the second. The\nolder part of each is in FILE.1. The daemon starts one with each QEMU; it ends with that\nQEMU.",
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.Console(args[0], limit, a.logger(config.Default().Log))
+			return a.Console(args, limit, a.logger(config.Default().Log))
 		},
 	}
-	c.Flags().Int64Var(&limit, "limit", limit, "bytes of both files together")
+	c.Flags().Int64Var(&limit, "limit", limit, "bytes of a FILE and its older part together")
 	return c
 }
 

@@ -1,5 +1,5 @@
-// Package console keeps what a guest prints on its serial console in a file that is
-// bounded. It is the work of a process of its own, beside each QEMU: it outlives the
+// Package console keeps what a guest prints on its serial console, and what its QEMU
+// prints, in files that are bounded. It is the work of a process of its own, beside each QEMU: it outlives the
 // daemon, and a disk that stalls or is full stalls neither guest nor daemon.
 package console
 
@@ -26,7 +26,7 @@ const (
 	mode = 0o600
 )
 
-// Options of a console.
+// Options of a console, or of what QEMU prints.
 type Options struct {
 	// Path of the file that is appended to. Older output is beside it, in Path.1.
 	Path string
@@ -56,6 +56,28 @@ func Keep(r io.Reader, o Options) error {
 		err = nil
 	}
 	return errors.Join(err, k.lost)
+}
+
+// KeepAll keeps what comes from descriptors, the first and those after it, in a file
+// each, until all end.
+func KeepAll(first uintptr, paths []string, limit int64, log hclog.Logger) error {
+	errs := make([]error, len(paths))
+	var all sync.WaitGroup
+	for i, path := range paths {
+		fd := first + uintptr(i)
+		unix.CloseOnExec(int(fd))
+		in := os.NewFile(fd, path)
+		if in == nil {
+			errs[i] = fmt.Errorf("descriptor %d is not open; the daemon starts this command itself", fd)
+			continue
+		}
+		all.Go(func() {
+			defer in.Close()
+			errs[i] = Keep(in, Options{Path: path, Limit: limit, Log: log})
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // buffer is what has come and is not written yet.
@@ -127,7 +149,7 @@ func (k *keeper) write(b *buffer) {
 // append to the file, after a word about what could not be written before.
 func (k *keeper) append(p []byte) {
 	if k.gap > 0 {
-		note := fmt.Appendf(nil, "\n[%d bytes of the console were lost here]\n", k.gap)
+		note := fmt.Appendf(nil, "\n[%d bytes were lost here]\n", k.gap)
 		if k.put(note) < len(note) {
 			k.gap += len(p)
 			return
@@ -146,9 +168,9 @@ func (k *keeper) put(p []byte) (done int) {
 			continue
 		}
 		if k.lost == nil || k.lost.Error() != err.Error() {
-			k.o.Log.Error("console not written; the guest runs on", "file", k.o.Path, "error", err)
+			k.o.Log.Error("what a machine prints is not written; it runs on", "file", k.o.Path, "error", err)
 		}
-		k.lost = fmt.Errorf("write the console to %s: %w", k.o.Path, err)
+		k.lost = fmt.Errorf("write what a machine prints to %s: %w", k.o.Path, err)
 		k.close() // opened anew for what comes next
 		return done
 	}
@@ -181,7 +203,7 @@ func (k *keeper) some(p []byte) (n int, err error) {
 // cannot be moved it is lost: the bound holds.
 func (k *keeper) turnOver(size int64) error {
 	if err := k.keepOlder(size); err != nil {
-		k.o.Log.Error("older part of a console lost", "file", k.o.Path, "error", err)
+		k.o.Log.Error("older part of what a machine printed lost", "file", k.o.Path, "error", err)
 		os.Remove(k.o.Path + ".1")
 	}
 	return k.file.Truncate(0)

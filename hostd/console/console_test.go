@@ -129,7 +129,7 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 	}
 	k.append([]byte("here again\n"))
 	k.close()
-	if got := read(t, path); string(got) != "\n[4 bytes of the console were lost here]\nhere again\n" {
+	if got := read(t, path); string(got) != "\n[4 bytes were lost here]\nhere again\n" {
 		t.Errorf("%q", got)
 	}
 	if err := Keep(strings.NewReader("x"), options(filepath.Dir(path), Least)); err == nil || !strings.Contains(err.Error(), filepath.Dir(path)) {

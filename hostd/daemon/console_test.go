@@ -65,6 +65,44 @@ func TestAGuestThatPrintsForEver(t *testing.T) {
 	}
 }
 
+// TestAQEMUThatSaysTooMuch fills no disk, with a daemon or without, and its end is told
+// with its last words.
+func TestAQEMUThatSaysTooMuch(t *testing.T) {
+	const limit = 64 << 10
+	a, _ := pairOfHostsWith(t, func(c *config.Config) { c.Limits.Console = limit })
+	file := filepath.Join(a.config.StateDir, "machines", "m.qemu.log")
+	a.mustStart("m", "says=1000000000000")
+	bounded := func() {
+		t.Helper()
+		a.await("an older part, or more than fits", func() bool {
+			_, err := os.Stat(file + ".1")
+			info, _ := os.Stat(file)
+			return err == nil || info != nil && info.Size() > limit
+		})
+		for _, path := range []string{file, file + ".1"} {
+			if info, err := os.Stat(path); err == nil && info.Size() > limit/2 {
+				t.Fatalf("%s has %d bytes", path, info.Size())
+			}
+		}
+		a.moves(file)
+	}
+	bounded()
+	a.restart(bounded)
+	a.await("the machine", func() bool { return a.machine("m").Role == "unprotected" })
+	bounded()
+	// What an earlier one has said is not taken for what the next one says.
+	if _, err := a.client.StopMachine(a.ctx(), &control.MachineRequest{Name: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	a.mustStart("m", "")
+	if b, err := os.ReadFile(file); err != nil || len(b) > 0 {
+		t.Errorf("the log begins with %q, %v", b, err)
+	}
+	if _, err := os.Stat(file + ".1"); err == nil {
+		t.Error("the older part is an earlier QEMU's")
+	}
+}
+
 // TestAConsolesKeeperThatDies costs the console and nothing else.
 func TestAConsolesKeeperThatDies(t *testing.T) {
 	a, _ := pairOfHosts(t)

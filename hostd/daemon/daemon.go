@@ -42,9 +42,10 @@ type Options struct {
 	// Supervise starts a supervisor that outlives the daemon; nil: there is
 	// none.
 	Supervise func() error
-	// KeepConsole is the command that keeps a console in a file and its older part,
-	// of limit bytes together. It reads descriptor 3 and outlives the daemon.
-	KeepConsole func(file string, limit int64) *exec.Cmd
+	// Keep is the command that keeps what it reads, descriptor 3 in the first file, 4 in
+	// the second, with an older part of each: of limit bytes together. It outlives the
+	// daemon.
+	Keep func(files []string, limit int64) *exec.Cmd
 	// User that QEMU runs as; nil: the daemon's.
 	User *machine.User
 	// Member of the arbiter on this host; nil: there is none.
@@ -63,26 +64,26 @@ type Options struct {
 
 // Daemon is one host's hostd.
 type Daemon struct {
-	config      config.Config
-	identity    Identity
-	supervisor  supervisor
-	member      Member
-	arbiter     Arbiter
-	faults      fault.Hook
-	log         hclog.Logger
-	version     string
-	accel       string
-	user        *machine.User
-	keepConsole func(file string, limit int64) *exec.Cmd
-	hypervisor  Hypervisor
-	openGate    func(gate.Options) (*gate.Gate, error)
-	network     Network
-	events      *hub
-	ctx         context.Context
-	end         context.CancelFunc
-	tasks       tasks
-	started     time.Time
-	places      places
+	config     config.Config
+	identity   Identity
+	supervisor supervisor
+	member     Member
+	arbiter    Arbiter
+	faults     fault.Hook
+	log        hclog.Logger
+	version    string
+	accel      string
+	user       *machine.User
+	keep       func(files []string, limit int64) *exec.Cmd
+	hypervisor Hypervisor
+	openGate   func(gate.Options) (*gate.Gate, error)
+	network    Network
+	events     *hub
+	ctx        context.Context
+	end        context.CancelFunc
+	tasks      tasks
+	started    time.Time
+	places     places
 
 	mu     sync.Mutex
 	guests map[string]*guest
@@ -92,7 +93,7 @@ type Daemon struct {
 // New makes a daemon, which does nothing before Run.
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
-		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keepConsole: o.KeepConsole, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
+		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keep: o.Keep, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
@@ -206,8 +207,8 @@ func (d *Daemon) machineOptions(s spec.Machine, incoming bool, log hclog.Logger)
 	o := machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, User: d.user, ExtraArgs: d.config.QEMU.ExtraArgs,
 		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: d.machinesDir(),
 		Incoming: incoming, Log: log}
-	if d.keepConsole != nil {
-		o.KeepConsole = func(file string) *exec.Cmd { return d.keepConsole(file, int64(d.config.Limits.Console)) }
+	if d.keep != nil {
+		o.Keep = func(files []string) *exec.Cmd { return d.keep(files, int64(d.config.Limits.Console)) }
 	}
 	return o
 }

@@ -34,7 +34,7 @@ import (
 // asFalseQEMU is set where a daemon runs this test binary as its QEMU.
 const asFalseQEMU = "STILLPOINT_TEST_FALSE_QEMU"
 
-// asKeeper is set where it runs it as the keeper of a console.
+// asKeeper is set where it runs it as the keeper of what a machine prints.
 const asKeeper = "STILLPOINT_TEST_CONSOLE"
 
 func TestMain(m *testing.M) {
@@ -43,8 +43,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	if os.Getenv(asKeeper) != "" {
-		limit, _ := strconv.ParseInt(os.Args[2], 10, 64)
-		if err := console.Keep(os.NewFile(3, "console"), console.Options{Path: os.Args[1], Limit: limit, Log: hclog.NewNullLogger()}); err != nil {
+		limit, _ := strconv.ParseInt(os.Args[1], 10, 64)
+		if err := console.KeepAll(3, os.Args[2:], limit, hclog.NewNullLogger()); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -189,15 +189,15 @@ func (h *host) awaitServing() {
 }
 
 func options(c config.Config, store daemon.Arbiter) daemon.Options {
-	return daemon.Options{Config: c, Identity: identityOf(filepath.Dir(c.TLS.CA), c.Host), Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg", KeepConsole: keepConsole}
+	return daemon.Options{Config: c, Identity: identityOf(filepath.Dir(c.TLS.CA), c.Host), Arbiter: store, Faults: fault.None, Log: hclog.NewNullLogger(), Version: "test", Accel: "tcg", Keep: keep}
 }
 
-func keepConsole(file string, limit int64) *exec.Cmd {
+func keep(files []string, limit int64) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
 		panic(err)
 	}
-	c := exec.Command(self, file, strconv.FormatInt(limit, 10))
+	c := exec.Command(self, append([]string{strconv.FormatInt(limit, 10)}, files...)...)
 	c.Env = append(os.Environ(), asKeeper+"=1")
 	return c
 }

@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -10,43 +11,80 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// consoleDescriptor is where a QEMU and the keeper of its console have their ends of
-// the socket between them. It is all that they need of each other: the keeper reads
-// whether a daemon is there or not, and ends with QEMU. QEMU drops its console once
-// the keeper is gone, and never waits for a file.
+// What a QEMU prints, and its guest on the console, is kept in files by a process beside
+// it. All that they need of each other is the pipe and the socket between them: the
+// keeper reads whether a daemon is there or not, and ends with QEMU. QEMU drops what it
+// prints once the keeper is gone, and never waits for a file.
+
+// consoleDescriptor is QEMU's end of its console.
 const consoleDescriptor = firstPassed
 
-// startConsole starts the console's keeper and returns QEMU's end; nil if the machine
-// keeps no console.
-func (m *Machine) startConsole() (qemu *os.File, err error) {
-	if m.o.Spec.Console == "" {
-		return nil, nil
+// ends are QEMU's, to be closed once it has them.
+type ends struct {
+	output  *os.File // what QEMU prints itself
+	console *os.File // nil if the machine keeps no console
+}
+
+func (e ends) close() { closeAll([]*os.File{e.output, e.console}) }
+
+// startKeeper begins QEMU's log anew, and starts the keeper of that and of the console.
+func (m *Machine) startKeeper() (qemu ends, err error) {
+	defer func() {
+		if err != nil {
+			qemu.close()
+		}
+	}()
+	if qemu.output, err = m.newLog(); err != nil || m.o.Keep == nil && m.o.Spec.Console == "" {
+		return qemu, err
 	}
-	if m.o.KeepConsole == nil {
-		return nil, errors.New("nothing keeps its console in a file here: leave \"console\" out")
+	if m.o.Keep == nil {
+		return qemu, errors.New("nothing keeps its console in a file here: leave \"console\" out")
 	}
-	file, err := os.OpenFile(m.o.Spec.Console, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, privateFile)
-	if err != nil {
-		return nil, fmt.Errorf("open its console's file: %w", err)
+	qemu.output.Close()
+	files, inputs := []string{m.outputFile()}, []*os.File{nil}
+	defer func() { closeAll(inputs) }()
+	if inputs[0], qemu.output, err = os.Pipe(); err != nil {
+		return qemu, fmt.Errorf("connect QEMU's log: %w", err)
 	}
-	file.Close()
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("connect its console: %w", err)
+	if file := m.o.Spec.Console; file != "" {
+		var keeper *os.File
+		if keeper, qemu.console, err = consoleEnds(file); err != nil {
+			return qemu, err
+		}
+		files, inputs = append(files, file), append(inputs, keeper)
 	}
-	qemu = os.NewFile(uintptr(ends[0]), "console")
-	keeper := os.NewFile(uintptr(ends[1]), "console")
-	defer keeper.Close()
-	if err := m.runKeeper(keeper); err != nil {
-		qemu.Close()
-		return nil, fmt.Errorf("start its console's keeper: %w", err)
+	if err := m.runKeeper(files, inputs); err != nil {
+		return qemu, fmt.Errorf("start the keeper of what it prints: %w", err)
 	}
 	return qemu, nil
 }
 
-func (m *Machine) runKeeper(end *os.File) error {
-	command := m.o.KeepConsole(m.o.Spec.Console)
-	command.ExtraFiles = []*os.File{end}
+// newLog is an empty one, so that nothing in it is of an earlier QEMU.
+func (m *Machine) newLog() (*os.File, error) {
+	if err := os.Remove(m.outputFile() + olderPart); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return os.Create(m.outputFile())
+}
+
+// consoleEnds makes sure that the console's file can be written, and connects QEMU with
+// its keeper.
+func consoleEnds(path string) (keeper, qemu *os.File, err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, privateFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open its console's file: %w", err)
+	}
+	file.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect its console: %w", err)
+	}
+	return os.NewFile(uintptr(pair[1]), "console"), os.NewFile(uintptr(pair[0]), "console"), nil
+}
+
+func (m *Machine) runKeeper(files []string, inputs []*os.File) error {
+	command := m.o.Keep(files)
+	command.ExtraFiles = inputs
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if command.Stderr == nil {
 		command.Stderr = os.Stderr
@@ -55,26 +93,28 @@ func (m *Machine) runKeeper(end *os.File) error {
 		return err
 	}
 	m.kept = make(chan struct{})
-	go func() { // waited for by awaitConsole
+	go func() { // waited for by awaitKeeper
 		awaitEnd(command.Process.Pid)
 		if err := command.Wait(); err != nil {
-			m.o.Log.Error("the console was not kept whole; the machine runs on", "file", m.o.Spec.Console, "error", err)
+			m.o.Log.Error("what QEMU and its guest print was not kept whole; the machine runs on", "files", files, "error", err)
 		}
 		close(m.kept)
 	}()
 	return nil
 }
 
-// awaitConsole waits until the keeper has written what QEMU left. A disk that stalls
-// keeps nobody: the keeper ends by itself.
-func (m *Machine) awaitConsole() {
+// awaitKeeper waits until what QEMU left is written. A disk that stalls keeps nobody:
+// the keeper ends by itself.
+func (m *Machine) awaitKeeper() {
 	if m.kept == nil {
 		return
 	}
 	const patience = 2 * time.Second
-	select {
-	case <-m.kept:
-	case <-time.After(patience):
-		m.o.Log.Warn("the end of the console waits for its disk", "file", m.o.Spec.Console)
-	}
+	m.atKept.Do(func() {
+		select {
+		case <-m.kept:
+		case <-time.After(patience):
+			m.o.Log.Warn("the end of what QEMU and its guest print waits for a disk", "log", m.outputFile(), "console", m.o.Spec.Console)
+		}
+	})
 }

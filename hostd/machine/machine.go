@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -41,10 +42,10 @@ type Options struct {
 	Incoming bool
 	// Same lets Find fail where QEMU was started with other arguments.
 	Same bool
-	// KeepConsole is the command that keeps the console in its file. It reads
-	// descriptor 3 to its end.
-	KeepConsole func(file string) *exec.Cmd
-	Log         hclog.Logger
+	// Keep is the command that keeps what it reads in files: descriptor 3 to its end in
+	// the first, 4 in the second. nil: no console, and a log without bounds.
+	Keep func(files []string) *exec.Cmd
+	Log  hclog.Logger
 }
 
 // Machine is a running QEMU. Its methods may be called concurrently.
@@ -55,9 +56,10 @@ type Machine struct {
 	monitor *qmp.Client
 	taps    []string // made here, removed with the machine
 	threads []*found
-	kept    chan struct{} // closed when that has ended
-	ram     *os.File      // open while QEMU is started
-	own     bool          // the files of this name are this machine's to remove
+	kept    chan struct{} // closed when QEMU's log and console are; nil if nobody keeps them
+	atKept  sync.Once
+	ram     *os.File // open while QEMU is started
+	own     bool     // the files of this name are this machine's to remove
 	ending  chan struct{}
 	atEnd   sync.Once // closes ending
 	exited  chan struct{}
@@ -143,21 +145,16 @@ func (m *Machine) spawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := os.Create(m.outputFile())
+	prints, err := m.startKeeper()
 	if err != nil {
 		return err
 	}
-	defer output.Close()
+	defer prints.close()
 	command := exec.Command(m.o.Binary, append(m.arguments(), sandbox...)...)
-	command.Stdout, command.Stderr = output, output
+	command.Stdout, command.Stderr = prints.output, prints.output
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: m.user.credential()}
-	console, err := m.startConsole()
-	if err != nil {
-		return err
-	}
-	if console != nil {
-		defer console.Close()
-		command.ExtraFiles = []*os.File{console}
+	if prints.console != nil {
+		command.ExtraFiles = []*os.File{prints.console}
 	}
 	passed, err := m.pass()
 	defer closeAll(passed)
@@ -193,9 +190,10 @@ func (c child) Pid() int { return c.Process.Pid }
 
 // ended says that the process is gone.
 func (m *Machine) ended(err error) {
+	m.atEnd.Do(func() { close(m.ending) })
+	m.awaitKeeper()
 	m.reason = fmt.Errorf("QEMU ended: %w", errors.Join(err, m.lastWords()))
 	close(m.exited)
-	m.atEnd.Do(func() { close(m.ending) })
 }
 
 // connect fails at once when QEMU ends before its monitor answers.
@@ -222,16 +220,33 @@ func (m *Machine) connect(ctx context.Context) (*qmp.Client, error) {
 
 // lastWords is the end of what QEMU printed.
 func (m *Machine) lastWords() error {
-	b, err := os.ReadFile(m.outputFile())
-	text := strings.TrimSpace(string(b))
-	if err != nil || text == "" {
+	const enough = 600
+	words := end(m.outputFile(), enough+1)
+	if len(words) <= enough {
+		words = append(end(m.outputFile()+olderPart, enough+1-len(words)), words...)
+	}
+	text := strings.TrimSpace(string(words))
+	if text == "" {
 		return nil
 	}
-	const enough = 600
 	if len(text) > enough {
 		text = "…" + text[len(text)-enough:]
 	}
 	return errors.New(text)
+}
+
+// end of a file, as far as it can be read.
+func end(path string, most int) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if size, err := f.Seek(0, io.SeekEnd); err == nil {
+		_, _ = f.Seek(max(0, size-int64(most)), io.SeekStart)
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, int64(most)))
+	return b
 }
 
 // Taps that were made here and are removed with the machine.
@@ -294,7 +309,7 @@ func (m *Machine) cleanUp() {
 		}
 	}
 	m.closeRAM()
-	m.awaitConsole()
+	m.awaitKeeper()
 	if !m.own {
 		return // a QEMU that was refused for another one
 	}
@@ -336,6 +351,9 @@ func (m *Machine) socket(kind string) string {
 func (m *Machine) outputFile() string {
 	return filepath.Join(m.o.StateDir, m.o.Spec.Name+".qemu.log")
 }
+
+// olderPart follows a file's name in that of what was in it before it was full.
+const olderPart = ".1"
 
 // listener is the process that listens on a unix socket, if one does; its number is 0 where it
 // cannot be known, as of one whose queue is full. Only a socket that is not there, or
