@@ -85,7 +85,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	}
 	defer records.close()
 	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, User: user, Supervise: func() error { return spawnSupervisor(c) }, Keep: keeper}
+		Version: versionText(), Accel: accel, User: user, Supervise: func() (int, error) { return spawnSupervisor(c) }, Keep: keeper}
 	m, err := keepMember(c, log)
 	if err != nil {
 		return err
@@ -146,13 +146,12 @@ func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) e
 
 // spawnSupervisor starts a supervisor that outlives the daemon. What it prints
 // goes where the daemon's output goes.
-func spawnSupervisor(c config.Config) error {
+func spawnSupervisor(c config.Config) (pid int, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = supervise.Spawn(self, []string{"supervise", "--config", c.File}, os.Environ(), os.Stderr)
-	return err
+	return supervise.Spawn(self, []string{"supervise", "--config", c.File}, os.Environ(), os.Stderr)
 }
 
 // rescuer is the arbiter as a supervisor sees it.

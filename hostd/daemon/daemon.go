@@ -39,9 +39,9 @@ type Options struct {
 	Config   config.Config
 	Identity Identity
 	Arbiter  Arbiter
-	// Supervise starts a supervisor that outlives the daemon; nil: there is
-	// none.
-	Supervise func() error
+	// Supervise starts a supervisor that outlives the daemon, and returns its process;
+	// nil: there is none.
+	Supervise func() (pid int, err error)
 	// Keep is the command that keeps what it reads, descriptor 3 in the first file, 4 in
 	// the second, with an older part of each: of limit bytes together. It outlives the
 	// daemon.

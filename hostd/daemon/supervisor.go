@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/supervise"
@@ -14,12 +16,15 @@ const (
 	// yankAfter is how long QEMU may take to leave COLO before what it waits
 	// for is torn from it.
 	yankAfter = 2 * time.Second
+	// supervisorComes is how long a supervisor that was started, and lives, may take
+	// before it serves. Meanwhile no other one is started.
+	supervisorComes = 15 * time.Second
 )
 
 // supervisor is the process that holds what must outlive the daemon, as far as
 // it can be reached.
 type supervisor struct {
-	start func() error
+	start func() (pid int, err error)
 
 	mu     sync.Mutex
 	client *supervise.Client // nil while there is none
@@ -37,24 +42,53 @@ func (s *supervisor) now() *supervise.Client {
 	return s.client
 }
 
+// startedSupervisor is one that this daemon has started and not reached yet.
+type startedSupervisor struct {
+	pid   int
+	began uint64
+	at    time.Time
+}
+
+func (s startedSupervisor) comes(now time.Time) bool {
+	return s.pid != 0 && now.Sub(s.at) < supervisorComes && supervise.Lives(s.pid, s.began)
+}
+
 // keepSupervisor connects to this host's supervisor, and starts one where there
 // is none, until the daemon ends.
 func (d *Daemon) keepSupervisor() {
 	if d.supervisor.start == nil {
 		return
 	}
+	var started startedSupervisor
 	for d.ctx.Err() == nil {
-		if err := d.attendSupervisor(); err != nil && d.ctx.Err() == nil {
+		err := d.attendSupervisor()
+		if nobodyListens(err) && d.ctx.Err() == nil && !started.comes(time.Now()) {
 			d.log.Debug("no supervisor; starting one", "error", err)
-			if err := d.supervisor.start(); err != nil {
-				d.log.Error("supervisor not started", "error", err)
-			}
+			started = d.startSupervisor()
 		}
 		select {
 		case <-time.After(supervisorRetry):
 		case <-d.ctx.Done():
 		}
 	}
+}
+
+// nobodyListens tells a supervisor that is not there from one that does not answer.
+func nobodyListens(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+}
+
+func (d *Daemon) startSupervisor() startedSupervisor {
+	pid, err := d.supervisor.start()
+	if err != nil {
+		d.log.Error("supervisor not started", "error", err)
+		return startedSupervisor{}
+	}
+	began, err := supervise.StartTime(pid)
+	if err != nil { // it has ended already
+		return startedSupervisor{}
+	}
+	return startedSupervisor{pid, began, time.Now()}
 }
 
 // attendSupervisor stays connected as long as the supervisor lives.

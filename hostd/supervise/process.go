@@ -72,6 +72,18 @@ func StartTime(pid int) (uint64, error) {
 	return strconv.ParseUint(string(fields[field-3]), 10, 64)
 }
 
+// Lives reports whether a process that began at a time, as StartTime tells it, has not
+// ended.
+func Lives(pid int, began uint64) bool {
+	if now, err := StartTime(pid); err != nil || now != began {
+		return false
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	const zombie = 'Z' // until its parent has heard of its end
+	at := bytes.LastIndexByte(b, ')')
+	return err == nil && at > 0 && at+2 < len(b) && b[at+2] != zombie
+}
+
 func (p *process) close() { p.file.Close() }
 
 // wait until the process has ended, or close, which is an error.
