@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -159,4 +160,38 @@ func TestControlSocketInUse(t *testing.T) {
 	if a.machine("m") != nil {
 		t.Error("the first daemon does not serve any more")
 	}
+}
+
+// forgetful grants claims, and knows of none while it has forgotten.
+type forgetful struct {
+	daemon.Arbiter
+	forgot atomic.Bool
+}
+
+func (f *forgetful) Current(ctx context.Context, machine string) (arbiter.Record, error) {
+	if f.forgot.Load() {
+		return arbiter.Record{Machine: machine}, nil
+	}
+	return f.Arbiter.Current(ctx, machine)
+}
+
+func (f *forgetful) TestAndSet(ctx context.Context, expect uint64, next arbiter.Record) (arbiter.Record, error) {
+	won, err := f.Arbiter.TestAndSet(ctx, expect, next)
+	f.forgot.Store(next.Kind == "started")
+	return won, err
+}
+
+// TestAStartThatFailsWhileTheArbiterForgets: nobody else has the voice, so this host
+// keeps it, and says so.
+func TestAStartThatFailsWhileTheArbiterForgets(t *testing.T) {
+	a, b := pairOfHosts(t)
+	f := &forgetful{Arbiter: a.store}
+	a.restart(func() { a.asked = f })
+	_, err := a.start("m", "ends")
+	mustFail(t, err, codes.Internal, "no such device", "release the voice of machine m", "this host keeps it")
+	f.forgot.Store(false)
+	_, err = b.start("m", "")
+	mustFail(t, err, codes.Internal, "host a does for m")
+	a.mustStart("m", "")
+	f.forgot.Store(false)
 }

@@ -178,8 +178,11 @@ func (d *Daemon) releaseVoice(ctx context.Context, machine string, generation ui
 	defer cancel()
 	_, err := voice.Claim{Machine: machine, Kind: voice.Stopped, Host: d.config.Host, Expect: generation}.Make(ctx, d.arbiter)
 	var lost *arbiter.LostError
-	if err != nil && !errors.As(err, &lost) {
-		return fmt.Errorf("release the voice of machine %s: %w; this host keeps it: \"hostd vm stop %s\" here tries again", machine, err, machine)
+	if errors.As(err, &lost) && !voice.Forgot(lost.Winner, generation) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("release the voice of machine %s: %w; this host keeps it, so that it can be started here only", machine, err)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ type arbiterStore struct {
 	by      map[string]*incarnation // whose claim stands
 	reach   map[string]*reach
 	asked   int // how many questions and claims are on their way
+	empty   bool
 }
 
 func newArbiter(w *world) *arbiterStore {
@@ -35,6 +36,40 @@ func (a *arbiterStore) stands(machine string) arbiter.Record {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.records[machine]
+}
+
+// says what it answers to a host. While it is empty it knows of nothing.
+func (a *arbiterStore) says(machine string) arbiter.Record {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.empty {
+		return arbiter.Record{}
+	}
+	return a.records[machine]
+}
+
+// forget all records, or have them back.
+func (a *arbiterStore) forget(empty bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.empty = empty
+}
+
+func (a *arbiterStore) isEmpty() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.empty
+}
+
+// lose the records for good, and tell which one stood.
+func (a *arbiterStore) lose(machine string) arbiter.Record {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	stood := a.records[machine]
+	a.empty = false
+	clear(a.records)
+	clear(a.by)
+	return stood
 }
 
 func (a *arbiterStore) way(host string) reach {
@@ -82,6 +117,14 @@ func (a *arbiterStore) land(i *incarnation, expect uint64, next arbiter.Record) 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	stands := a.records[next.Machine]
+	if a.empty && stands.Generation != 0 {
+		if expect == 0 {
+			// It would grant this to anybody: no operator starts a machine meanwhile. This is
+			// one's who has begun to before.
+			return arbiter.Record{}, fmt.Errorf("claim: %w", arbiter.ErrOutcomeUnknown)
+		}
+		stands = arbiter.Record{}
+	}
 	stands.Machine = next.Machine
 	if stands.Generation != 0 && stands == next && a.by[next.Machine] == i {
 		return next, nil // the same claim, repeated
@@ -136,7 +179,7 @@ func (k asker) Current(ctx context.Context, machine string) (arbiter.Record, err
 	if err := k.travel(ctx); err != nil {
 		return arbiter.Record{}, fmt.Errorf("read the record: %w", err)
 	}
-	r := k.host.w.arbiter.stands(machine)
+	r := k.host.w.arbiter.says(machine)
 	r.Machine = machine
 	if err := k.back(ctx); err != nil {
 		return arbiter.Record{}, fmt.Errorf("read the record: %w", err)

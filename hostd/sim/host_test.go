@@ -141,6 +141,8 @@ func (h *host) start() {
 	})
 }
 
+const detectionLimit = 500 * time.Millisecond
+
 func (h *host) config() config.Config {
 	c := config.Default()
 	c.Host, c.StateDir, c.RAMDir, c.RunDir = h.name, h.stateDir(), h.dir, h.dir
@@ -149,7 +151,7 @@ func (h *host) config() config.Config {
 			c.Peers = append(c.Peers, config.Peer{Name: n, Address: n, Spare: h.w.spares})
 		}
 	}
-	c.Detection.Heartbeat, c.Detection.Limit = yamlfile.Duration(100*time.Millisecond), yamlfile.Duration(500*time.Millisecond)
+	c.Detection.Heartbeat, c.Detection.Limit = yamlfile.Duration(100*time.Millisecond), yamlfile.Duration(detectionLimit)
 	c.Detection.QEMU = yamlfile.Duration(time.Second)
 	c.Limits.DeltaCache = 1 << 20
 	return c

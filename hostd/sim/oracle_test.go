@@ -43,6 +43,9 @@ type oracle struct {
 	seen     *node   // the latest that has left
 	left     map[said]bool
 	record   arbiter.Record
+	by       string              // whose claim that was
+	since    time.Time           // and when it was granted
+	booted   time.Time           // when the last start began
 	sessions map[string]*session // the latest of a host
 	lastLeft time.Time
 	lastFrom string
@@ -71,7 +74,7 @@ func (o *oracle) add(parent *node) *node {
 func (o *oracle) boot(host string) *node {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.root = o.add(nil)
+	o.root, o.booted = o.add(nil), time.Now()
 	o.seen = o.root
 	return o.root
 }
@@ -119,7 +122,7 @@ func (o *oracle) stores(host string, epoch uint64) {
 
 // recorded with the lock held: the table of docs/safety.md.
 func (o *oracle) recorded(old, next arbiter.Record, by string) {
-	o.record = next
+	o.record, o.by, o.since = next, by, time.Now()
 	ok := next.Generation == old.Generation+1
 	switch next.Kind {
 	case "started":
@@ -158,20 +161,35 @@ func (o *oracle) leaves(i *incarnation, frame []byte) {
 		o.w.finding("%s says %v twice", i.name(), n)
 	}
 	o.left[said{i, n}] = true
+	if n.root != o.root {
+		return
+	}
 	if n.depth > o.seen.depth {
 		o.seen = n
 	}
 	o.lastLeft, o.lastFrom = time.Now(), i.host.name
 }
 
+// heard reports that a host was the last to speak for the machine, since it was started.
+func (o *oracle) heard(from string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.root != nil && o.seen != o.root && o.lastFrom == from
+}
+
+// judge: a primary may let leave what its standby holds for as long as its detection
+// limit, although the machine has been taken over, stopped and started anew meanwhile.
+// That is as if the frame had been on its way since.
 func (o *oracle) judge(i *incarnation, n *node) {
 	r, host := o.record, i.host.name
 	switch {
+	case n.root != o.root && n.held && o.by != host && time.Since(o.booted) <= detectionLimit:
 	case n.root != o.root:
 		o.w.finding("two voices: %s says %v, and the machine has been started anew", i.name(), n)
 	case !before(n, o.seen) && !before(o.seen, n):
 		o.w.finding("contradiction: %s says %v, and %v was seen", i.name(), n, o.seen)
 	case r.Voice == host && r.Standby == "":
+	case r.Voice == "" && n.held && o.by != host && time.Since(o.since) <= detectionLimit:
 	case r.Voice == "":
 		o.w.finding("two voices: %s says %v, and nobody has the voice (generation %d)", i.name(), n, r.Generation)
 	case !n.held && r.Voice == host:

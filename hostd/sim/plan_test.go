@@ -233,6 +233,10 @@ func (r *planner) networkFault() {
 func (r *planner) arbiterFault() {
 	h, d := pick(*r, r.p.hosts...), r.lasting()
 	all := r.IntN(4) == 0
+	if r.IntN(6) == 0 {
+		r.forget(d)
+		return
+	}
 	kind := pick(*r, "cut", "deaf", "deaf", "slow")
 	by := time.Duration(r.IntN(2500)) * time.Millisecond
 	r.add(r.pause(), fmt.Sprintf("the arbiter is %s for %s (all hosts %v) for %v; slow by %v", kind, h, all, d, by), func(w *world) {
@@ -252,6 +256,19 @@ func (r *planner) arbiterFault() {
 			})
 			w.later(d, func() { w.arbiter.change(x, func(r *reach) { *r = reach{} }) })
 		}
+	})
+}
+
+// forget empties the arbiter: for a while, or until the operators have done what is to
+// be done then.
+func (r *planner) forget(d time.Duration) {
+	if r.IntN(3) == 0 {
+		r.add(r.pause(), "the arbiter loses its records for good", func(w *world) { w.arbiter.forget(true); w.losesRecords() })
+		return
+	}
+	r.add(r.pause(), fmt.Sprintf("the arbiter is empty for %v", d), func(w *world) {
+		w.arbiter.forget(true)
+		w.later(d, w.recordsBack)
 	})
 }
 

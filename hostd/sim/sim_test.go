@@ -116,6 +116,9 @@ func (w *world) play(p plan) {
 	}
 	time.Sleep(w.between(0, 2*time.Second))
 	w.heal()
+	if w.lostRecords() {
+		w.decide()
+	}
 	w.judge()
 	w.end()
 }

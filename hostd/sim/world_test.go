@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -42,6 +43,7 @@ type world struct {
 	inputs   uint64
 	// lossy: something has happened that can lose the machine.
 	lossy        bool
+	recordsLost  bool // the arbiter's, for good
 	over         bool // no daemon is started any more
 	slowEnd      bool // QEMU's end takes long
 	failTakeover int
@@ -109,6 +111,25 @@ func (w *world) loses() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lossy = true
+}
+
+func (w *world) losesRecords() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.recordsLost = true
+}
+
+func (w *world) lostRecords() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recordsLost
+}
+
+// recordsBack where they are not lost for good.
+func (w *world) recordsBack() {
+	if !w.lostRecords() {
+		w.arbiter.forget(false)
+	}
 }
 
 func (w *world) log(format string, args ...any) {
@@ -215,6 +236,51 @@ func (w *world) heal() {
 		a.up.has(-1)
 		a.start()
 	}
+	w.recordsBack()
+}
+
+// decide does what docs/safety.md wants of operators whose arbiter has lost its records
+// for good: all daemons are started anew, and the machine goes on where it spoke last.
+func (w *world) decide() {
+	var all sync.WaitGroup
+	for _, h := range w.hosts {
+		all.Go(func() {
+			if i := h.current(); i != nil && !i.leave(2*time.Minute) {
+				w.finding("%s does not end", i.name())
+			}
+		})
+	}
+	all.Wait()
+	stood := w.arbiter.lose(machineName)
+	w.log("the arbiter has lost %s %d voice %q", stood.Kind, stood.Generation, stood.Voice)
+	for _, h := range w.hosts {
+		h.start()
+	}
+	time.Sleep(5 * time.Second) // until what they have found is listed
+	for k, m := range w.look() {
+		if h := w.hosts[k]; m != nil && h.name != stood.Voice {
+			h.stopMachine()
+		}
+	}
+	if stood.Voice == "" {
+		return
+	}
+	var err error
+	if w.look()[slices.Index(w.names, stood.Voice)] == nil {
+		err = fmt.Errorf("host %s does not have it", stood.Voice)
+	} else {
+		err = w.host(stood.Voice).startMachine()
+	}
+	w.mu.Lock()
+	lossy := w.lossy
+	w.mu.Unlock()
+	switch {
+	case err == nil || lossy:
+	case w.oracle.heard(stood.Voice):
+		w.finding("the machine does not go on after the arbiter has lost its records: %v", err)
+	default:
+		w.loses() // it had been granted, but the answer was lost with the record
+	}
 }
 
 // settle waits until nothing is to come, for two minutes at most.
@@ -298,6 +364,9 @@ func (w *world) startAgain(voice string) {
 }
 
 func (h *host) startMachine() error {
+	if h.w.arbiter.isEmpty() {
+		return errors.New("an operator does not start a machine while the arbiter is empty")
+	}
 	return h.call("start", func(ctx context.Context, api control.HostdServer) error {
 		_, err := api.StartMachine(ctx, &control.StartMachineRequest{Spec: h.w.spec, File: "m.yaml"})
 		return err
