@@ -151,3 +151,22 @@ func TestAFrameThatNoTapTakes(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestWhatWasHeldOnceAges: a long hold gives its frames time once, however often input is
+// held for a moment after that.
+func TestWhatWasHeldOnceAges(t *testing.T) {
+	const delay = 30 * time.Millisecond
+	w := newRealWire(t, 1, Options{InputDelay: delay})
+	w.HoldInput()
+	const frames = flightMost + 50
+	w.send(0, 1, frames)
+	eventually(t, "the frames wait", func() bool { return w.Stats().InputHeld == frames })
+	began := time.Now()
+	eventually(t, "they have been held for long", func() bool { return time.Since(began) > 2*delay })
+	w.OpenInput()
+	eventually(t, "what the guest does not take is dropped", func() bool {
+		w.HoldInput()
+		w.OpenInput()
+		return w.Stats().InputDropped > 0
+	})
+}

@@ -229,14 +229,13 @@ func (g *Gate) age(p *port) {
 	g.dropStale(p, shown)
 }
 
-// startClock gives frames that were held for longer than the bound the same time to be
-// worked off.
+// startClock gives frames that have just been held for longer than the bound the same
+// time to be worked off. What they were held for before has had its time.
 func (g *Gate) startClock(p *port, now time.Duration) {
 	if p.slow.running {
 		return
 	}
-	oldest := p.lane.frames[p.lane.hand]
-	held := now - oldest.at - (p.slow.at(now) - oldest.slow)
+	held := now - max(p.lane.frames[p.lane.hand].at, p.slow.stopped)
 	if held < g.limit.delay {
 		held = 0
 	}

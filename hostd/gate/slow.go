@@ -9,6 +9,7 @@ type slowClock struct {
 	shown   time.Duration
 	running bool
 	since   time.Duration
+	stopped time.Duration // when it last was
 	// credit is for how long the clock stands at first.
 	credit time.Duration
 }
@@ -34,5 +35,5 @@ func (c *slowClock) stop(now time.Duration) {
 	if !c.running {
 		return
 	}
-	c.shown, c.credit, c.running = c.at(now), max(0, c.credit-(now-c.since)), false
+	c.shown, c.credit, c.running, c.stopped = c.at(now), max(0, c.credit-(now-c.since)), false, now
 }
