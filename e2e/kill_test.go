@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/lab"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -100,4 +101,40 @@ func (s *stage) lostInBlackout(r scene.Result, at time.Time) {
 func (s *stage) reportBlackout(r scene.Result, at time.Time) {
 	gap, ok := traffic.Blackout(r.Log, at.Round(0).Sub(r.Log.Start.Round(0)), 30*time.Second)
 	s.t.Logf("blackout %v (found %v), lost %d, duplicated %d", gap.Length(), ok, r.Verdict.Lost, r.Verdict.Duplicated)
+}
+
+// TestADaemonDiesBeforeItsGuestRuns: the standby has won the takeover, and only its
+// daemon had the last epoch whole. The next daemon finds QEMU waiting, says that the
+// machine is lost and gives up its voice, so that it can be started on any host.
+func TestADaemonDiesBeforeItsGuestRuns(t *testing.T) {
+	onEachQEMU(t, func(t *testing.T, qemu string) {
+		s := newStage(t, 90*time.Second, scene.Options{QEMU: qemu, Faults: true})
+		faults, err := s.B.Faults(fault.TakingOver)
+		s.must(err)
+		s.must(s.StartWith(s.ctx, map[string][]string{s.B.Name: faults.Env()}))
+		s.protected(s.NAT())
+		taken := make(chan struct{})
+		go func() {
+			defer close(taken)
+			_, _ = s.B.Takeover(s.ctx, scene.Machine) // never answered
+		}()
+		_, err = faults.Await(s.ctx, fault.TakingOver)
+		s.must(err)
+		_, err = s.B.Kill()
+		s.must(err)
+		<-taken
+		faults.Close()
+		_, err = s.B.QEMU(scene.Machine)
+		s.must(err)
+		mark := s.B.EventMark()
+		s.must(s.B.Start(s.ctx))
+		_, err = s.B.WaitEvent(s.ctx, mark, func(e lab.Event) bool { return e.Kind == "machine-lost" })
+		s.must(err)
+		_, err = s.A.WaitRole(s.ctx, scene.Machine, "fenced")
+		s.must(err)
+		_, err = s.A.StopMachine(s.ctx, scene.Machine)
+		s.must(err)
+		_, err = s.A.StartMachine(s.ctx, s.NAT())
+		s.must(err)
+	})
 }

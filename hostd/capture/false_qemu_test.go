@@ -38,6 +38,7 @@ type falseQEMU struct {
 	running  bool
 	left     bool  // COLO was left by command
 	enters   bool  // COLO, as soon as it has been looked at
+	waits    bool  // for a guest
 	captured error // why the script ended
 
 	capabilities map[string]bool
@@ -112,6 +113,9 @@ func (q *falseQEMU) Run(line []byte) ([]byte, error) {
 		}
 		return []byte(`{"return":{"status":"` + q.status + `","error-desc":"so the test wants it","ram":{"dirty-sync-count":3}}}`), nil
 	case "query-status":
+		if q.waits {
+			return []byte(`{"return":{"status":"inmigrate","running":false}}`), nil
+		}
 		if q.running {
 			return []byte(`{"return":{"status":"running","running":true}}`), nil
 		}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,9 @@ const settles = 500 * time.Millisecond
 // notice that, before it is cancelled. A copy that enters COLO at that very moment
 // must not be: a cancelled COLO never ends.
 const endsByItself = 300 * time.Millisecond
+
+// ErrNeverRan says that QEMU waits for a guest, and nobody is bringing one.
+var ErrNeverRan = errors.New("its QEMU waits for a guest that was never brought to it")
 
 // Free brings a guest back to running that was left in COLO or in its first
 // copy, and returns when it runs and QEMU takes another migration, as far as that can
@@ -46,16 +50,21 @@ func (f *freeing) look(ctx context.Context) (free bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
 	}
-	f.migration = info.Status
-	under, err := f.leave(ctx)
-	if err != nil {
-		return false, err
-	}
 	s, err := f.m.QueryStatus(ctx)
 	if err != nil {
 		return false, fmt.Errorf("free the guest from COLO: %w; it may be stopped", err)
 	}
-	f.guest = s.Status
+	f.migration, f.guest = info.Status, s.Status
+	if f.guest == qmp.StateInMigrate && (f.migration == qmp.MigrationNone || f.migration == qmp.MigrationSetup) {
+		if time.Since(f.began) > settles {
+			return false, ErrNeverRan
+		}
+		return false, nil // what was sent before may still be arriving
+	}
+	under, err := f.leave(ctx)
+	if err != nil {
+		return false, err
+	}
 	if s.Status == qmp.StateRunning {
 		return !under || !f.told.IsZero() && time.Since(f.told) > settles, nil
 	}

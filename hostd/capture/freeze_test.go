@@ -3,6 +3,7 @@ package capture_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -258,5 +259,26 @@ func TestACopyThatEntersCOLOIsNotCancelled(t *testing.T) {
 	}
 	if slices.Contains(q.told, "migrate_cancel") {
 		t.Errorf("told %q", q.told)
+	}
+}
+
+// TestAQEMUThatWaitsForAGuest has none to free: one that is not connected to, whatever
+// it calls that. One that is being filled is waited for.
+func TestAQEMUThatWaitsForAGuest(t *testing.T) {
+	for status, want := range map[string]error{"none": capture.ErrNeverRan, "setup": capture.ErrNeverRan, "postcopy-active": context.DeadlineExceeded} {
+		t.Run(status, func(t *testing.T) {
+			q := newFalseQEMU(func(*peer) error { return nil })
+			q.status, q.waits = status, true
+			client := q.client(t)
+			defer client.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if err := capture.Free(ctx, client); !errors.Is(err, want) {
+				t.Error(err)
+			}
+			if slices.Contains(q.told, "migrate_cancel") {
+				t.Errorf("told %q", q.told)
+			}
+		})
 	}
 }

@@ -191,6 +191,9 @@ func (d *Daemon) tryRecover(g *guest) (done bool, err error) {
 		if err = d.adopt(ctx, g, qemu, stands); err == nil {
 			return true, nil
 		}
+		if errors.Is(err, capture.ErrNeverRan) {
+			return d.loseLeft(ctx, g)
+		}
 	} else if err == nil && l.decided && !gone && stands.Voice != "" {
 		err = fmt.Errorf("%s has the voice (generation %d); machine %s stays here, silent", voiceOf(stands), stands.Generation, g.name)
 	} else if err == nil {
@@ -312,6 +315,25 @@ func (d *Daemon) startLeft(g *guest, s spec.Machine) (*guest, error) {
 // to be held first; the voice is given up before its memory is gone. The caller has
 // reserved its name.
 func (d *Daemon) stopLeft(ctx context.Context, g *guest) error {
+	if err := d.removeLeft(ctx, g); err != nil {
+		return err
+	}
+	g.publish(&control.Event{Kind: "stopped", Message: "QEMU of an earlier daemon was ended"})
+	return nil
+}
+
+// loseLeft ends a replica that had won a takeover and was not run before its daemon
+// ended, which alone had the last epoch whole: there is nothing to go on from.
+func (d *Daemon) loseLeft(ctx context.Context, g *guest) (done bool, err error) {
+	if err := d.removeLeft(ctx, g); err != nil {
+		return false, err
+	}
+	g.log.Error("the machine is lost: its takeover was granted, and the daemon ended before the guest ran")
+	g.publish(&control.Event{Kind: "machine-lost", Message: "the machine is lost: its takeover was granted here, and the daemon ended before the guest ran; start the machine again"})
+	return true, nil
+}
+
+func (d *Daemon) removeLeft(ctx context.Context, g *guest) error {
 	stands, err := d.arbiter.Current(ctx, g.name)
 	if err == nil && stands.Voice == d.config.Host {
 		err = d.releaseVoice(ctx, g.name, stands.Generation)
@@ -325,6 +347,5 @@ func (d *Daemon) stopLeft(ctx context.Context, g *guest) error {
 	}
 	qemu.Remove()
 	d.endLeft(g)
-	g.publish(&control.Event{Kind: "stopped", Message: "QEMU of an earlier daemon was ended"})
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -223,4 +224,53 @@ func TestAMachineIsLeftAlone(t *testing.T) {
 	if m := a.machine("m"); m.Role != "unprotected" || m.QemuPid != pid {
 		t.Errorf("%v; its QEMU was %d", m, pid)
 	}
+}
+
+// TestATakeoverThatNeverRan: the voice was won, and the daemon, which alone had the last
+// epoch whole, ended before the guest ran. The next one says so and gives the voice up.
+func TestATakeoverThatNeverRan(t *testing.T) {
+	a, b := pairOfHosts(t)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var once, off sync.Once
+	b.restartWith(func(label string, _ uint64) {
+		if label == fault.TakingOver {
+			once.Do(func() { close(reached) })
+			<-goOn
+		}
+	}, func() {})
+	t.Cleanup(func() { off.Do(func() { close(goOn) }) })
+	a.mustProtect("m", "")
+	pid := int(b.machine("m").QemuPid)
+	took := make(chan error, 1)
+	go func() { took <- b.takeover("m") }()
+	<-reached
+	b.end()
+	<-took
+	off.Do(func() { close(goOn) })
+	if err := <-b.served; err != nil {
+		t.Fatal(err)
+	}
+	if !runs(pid) || b.record("m").Voice != "b" {
+		t.Fatalf("QEMU runs: %v; the arbiter says %+v", runs(pid), b.record("m"))
+	}
+	b.serve()
+	b.awaitServing()
+	b.gone("m")
+	if r := b.record("m"); r.Voice != "" || runs(pid) {
+		t.Errorf("QEMU runs: %v; the arbiter says %+v", runs(pid), r)
+	}
+	events, err := b.client.Events(b.ctx(), &control.EventsRequest{Name: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e, err := events.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == "machine-lost" {
+			break
+		}
+	}
+	b.mustStart("m", "")
 }
