@@ -194,13 +194,9 @@ func (n *nemesis) protected(ctx context.Context) (primary, standby *lab.Host, er
 	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(backLimit))
 	defer cancel()
 	err = scene.Until(ctx, func() bool {
-		for i, h := range n.Hosts {
-			if n.role(ctx, h) == "protected" && n.role(ctx, n.Hosts[1-i]) == "standby" {
-				primary, standby = h, n.Hosts[1-i]
-				return true
-			}
-		}
-		return false
+		todo, on := next(n.places(ctx), false)
+		primary, standby = n.Hosts[on], n.Hosts[1-on]
+		return todo == whole
 	})
 	if err != nil {
 		err = fmt.Errorf("%s: %w", n.roles(context.WithoutCancel(ctx)), err)

@@ -160,6 +160,7 @@ func TestNextStep(t *testing.T) {
 	}{
 		{"whole", at("protected", true), at("standby", true), false, whole, 0},
 		{"whole, the other way", at("standby", true), at("protected", true), true, whole, 1},
+		{"whole, and about to end", place{answers: true, role: "protected", qemu: true, ends: true}, at("standby", true), true, wait, 0},
 		{"nothing is left, of itself", nothing, nothing, false, wait, 0},
 		{"nothing is left, with an operator", nothing, nothing, true, startIt, 0},
 		{"a host does not tell", nothing, place{}, true, wait, 0},

@@ -16,6 +16,7 @@ type place struct {
 	role    string // empty: nothing
 	wanted  string // the standby that it waits for; empty: none
 	qemu    bool   // a process of it lives
+	ends    bool   // the protection, or the machine, by a wish that the arbiter has not answered
 	stuck   bool   // an earlier daemon left it, and this one tries no more to adopt it
 }
 
@@ -35,7 +36,7 @@ const (
 // have to: else the pair comes back by itself.
 func next(places [2]place, operator bool) (step, int) {
 	for i, p := range places {
-		if p.role == "protected" && places[1-i].role == "standby" {
+		if p.role == "protected" && !p.ends && places[1-i].role == "standby" {
 			return whole, i
 		}
 	}
@@ -73,7 +74,7 @@ func (n *nemesis) restored(ctx context.Context, w *wish) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		todo, on := next([2]place{n.place(ctx, n.Hosts[0]), n.place(ctx, n.Hosts[1])}, w != nil)
+		todo, on := next(n.places(ctx), w != nil)
 		if todo == whole {
 			return n.judgeSilence(ctx)
 		}
@@ -127,6 +128,10 @@ func (n *nemesis) adopt(ctx context.Context, h *lab.Host) {
 	}
 }
 
+func (n *nemesis) places(ctx context.Context) [2]place {
+	return [2]place{n.place(ctx, n.Hosts[0]), n.place(ctx, n.Hosts[1])}
+}
+
 func (n *nemesis) place(ctx context.Context, h *lab.Host) place {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -135,7 +140,9 @@ func (n *nemesis) place(ctx context.Context, h *lab.Host) place {
 	p := place{answers: err == nil, qemu: gone == nil}
 	if m != nil {
 		p.role, p.wanted = m.Role, m.WantedStandby
-		p.stuck = m.Role == "left" && strings.Contains(strings.Join(m.Warnings, "\n"), "is not tried again")
+		warnings := strings.Join(m.Warnings, "\n")
+		p.ends = m.Role == "protected" && m.WantedStandby == "" || strings.Contains(warnings, "is being stopped")
+		p.stuck = m.Role == "left" && strings.Contains(warnings, "is not tried again")
 	}
 	return p
 }

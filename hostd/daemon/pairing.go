@@ -257,6 +257,9 @@ func (g *guest) warnings(m *control.Machine) []string {
 	if torn := g.board.torn(); torn > 0 {
 		w = append(w, tornMessage(torn))
 	}
+	if g.stopping.Load() != nil {
+		w = append(w, "the machine is being stopped: it is silent, and ends as soon as the arbiter answers")
+	}
 	if claim, since := g.board.unanswered(); since > arbiterPatience {
 		w = append(w, fmt.Sprintf("the arbiter has not answered the claim %q for %v: output waits, because the other host may have the voice; bring a majority of the arbiter's members back and the machine goes on by itself, here or there", claim, since.Round(time.Second)))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,8 +46,8 @@ func TestAStopThatIsNotAnswered(t *testing.T) {
 	if r := a.record("m"); r.Voice != "" {
 		t.Errorf("the arbiter says %+v", r)
 	}
-	if a.machine("m") == nil {
-		t.Error("the machine is not listed any more")
+	if m := a.machine("m"); m == nil || !strings.Contains(strings.Join(m.Warnings, "\n"), "is being stopped") {
+		t.Errorf("the status is %v", m)
 	}
 	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "is being stopped")
 	again := make(chan error, 1)
