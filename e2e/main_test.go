@@ -12,6 +12,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
 	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
 )
 
 const build = "../build"
@@ -157,6 +158,9 @@ func (s *stage) verdict(t *scene.Traffic) scene.Result {
 	s.must(err)
 	v := r.Verdict
 	s.t.Logf("%+v; TCP %d bytes, intact %v", v, r.TCP.Sent, r.TCP.Intact)
+	if v.Lost != 0 {
+		s.reportLoss(v, r.Log.Start)
+	}
 	if v.Rollbacks != 0 {
 		s.t.Errorf("%d rollbacks were seen outside: %v", v.Rollbacks, v.Evidence)
 	}
@@ -167,4 +171,22 @@ func (s *stage) verdict(t *scene.Traffic) scene.Result {
 		s.t.Errorf("the TCP stream is not intact: %+v", r.TCP)
 	}
 	return r
+}
+
+// reportLoss tells what was lost when, and what the hosts know of frames they dropped.
+func (s *stage) reportLoss(v traffic.Verdict, start time.Time) {
+	for i, p := range v.Missing[:min(len(v.Missing), 20)] {
+		s.t.Logf("lost: stream %d %v %d, sent at %s", p.Stream, p.Direction, p.Seq, start.Add(p.At).UTC().Format("15:04:05.000"))
+		if i == 19 {
+			s.t.Logf("lost: and %d more", v.Lost-20)
+		}
+	}
+	for _, h := range s.Hosts {
+		st, err := h.Machine(s.ctx, scene.Machine)
+		if err != nil {
+			s.t.Logf("host %s: %v", h.Name, err)
+			continue
+		}
+		s.t.Logf("host %s: %s, input %v, output %v", h.Name, st.GetRole(), st.GetInput(), st.GetOutput())
+	}
 }

@@ -83,6 +83,7 @@ type Verdict struct {
 	Rollbacks uint64
 	Evidence  []Rollback  // the first maxEvidence of them
 	Overtaken []Overtaken // the first maxEvidence that count as reordered
+	Missing   []Packet    // the first maxEvidence that were lost, as sent
 }
 
 const maxEvidence = 100
@@ -154,8 +155,23 @@ func Judge(l Log) Verdict {
 	j.verdict.Sent = uint64(len(j.sentAt))
 	j.verdict.Received = uint64(len(j.stamps))
 	j.verdict.Lost = j.verdict.Sent - j.verdict.Received
+	j.name(l.Sent)
 	j.verdict.Overflow = l.Overflow
 	return j.verdict
+}
+
+// name the first packets that were lost.
+func (j *judge) name(sent []Packet) {
+	named := map[packetID]bool{}
+	for _, p := range sent {
+		if len(j.verdict.Missing) == maxEvidence {
+			return
+		}
+		if _, received := j.stamps[p.id()]; !received && !named[p.id()] {
+			named[p.id()] = true
+			j.verdict.Missing = append(j.verdict.Missing, p)
+		}
+	}
 }
 
 func (j *judge) receive(p Packet) {

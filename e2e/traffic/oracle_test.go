@@ -39,6 +39,20 @@ func (s *story) reply(seq, echo, stamp uint64) *story {
 
 func begin() *story { return &story{} }
 
+// TestJudgeNamesWhatWasLost, each packet once, and not more than can be read.
+func TestJudgeNamesWhatWasLost(t *testing.T) {
+	s := begin().send(0, 1, 2, 1).receive(0, 1).receive(2, 2)
+	if v := Judge(s.log); len(v.Missing) != 1 || v.Missing[0].Seq != 1 || v.Missing[0].At != 2*time.Millisecond {
+		t.Errorf("%+v", v.Missing)
+	}
+	for seq := range uint64(2 * maxEvidence) {
+		s.send(10 + seq)
+	}
+	if v := Judge(s.log); len(v.Missing) != maxEvidence || v.Lost != 2*maxEvidence+1 {
+		t.Errorf("%d of %d were named", len(v.Missing), v.Lost)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	for name, c := range map[string]struct {
 		story *story
