@@ -92,11 +92,15 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 	t := &taken{epoch: e, started: time.Now(), last: p.last.Load()}
 	p.reach(fault.Requested, number)
 	g.gate.HoldInput()
+	g.awaitTaken(p.ctx)
 	p.reach(fault.Quiescing, number)
 	if err := p.quiesce(t, number); err != nil {
 		p.reopen(number)
 		p.learned = p.policy.Skipped(p.learned, t.started, time.Now())
 		return nil, err
+	}
+	if !t.quiesced {
+		p.awaitBuffers()
 	}
 	defer p.watchCheckpoint()()
 	if err := p.copyEpoch(t, number); err != nil {

@@ -43,6 +43,7 @@ type protection struct {
 	place     int           // among the machines of this host
 	policy    policy.Policy
 	learned   policy.State
+	buffers   buffers        // what the guest had of them at the last checkpoint
 	torn      int            // checkpoints in a row
 	outputs   []*gate.Output // what the guest said in them
 	addresses []gate.Address // that the standby knows
@@ -372,6 +373,7 @@ func (s *seedStill) begin() {
 		s.reopen(0)
 	})
 	s.g.gate.HoldInput()
+	s.g.awaitTaken(s.ctx)
 	if s.g.agent != nil {
 		_, err := s.g.agent.Quiesce(s.ctx, 0, time.Duration(s.g.spec.Protection.QuiesceDeadline))
 		s.g.log.Debug("end of the first copy", "quiesced", err == nil)

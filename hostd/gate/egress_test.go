@@ -168,6 +168,7 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		"Announce":      func(w *wire) { w.Announce() },
 		"AnnounceAgain": func(w *wire) { w.AnnounceAgain() },
 		"Arrived":       func(w *wire) { w.Arrived() },
+		"AwaitTaken":    func(w *wire) { w.AwaitTaken(t.Context()) },
 		"CommitInput":   func(w *wire) { w.CommitInput() },
 		"Cut":           func(w *wire) { w.Cut(9) },
 		"CutInput":      func(w *wire) { w.CutInput() },

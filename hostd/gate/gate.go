@@ -141,6 +141,10 @@ type port struct {
 		shown time.Duration
 	}
 	toldOthers, toldRefused bool
+	// deaf says that AwaitTaken has given the port up, until QEMU has taken something
+	// else than at that time.
+	deaf   bool
+	deafAt uint64
 }
 
 // idle tells whether nothing waits for the port.

@@ -97,8 +97,16 @@ func (m *Machine) agent() []string {
 	}
 }
 
+func cardID(port int) string { return fmt.Sprintf("nic%d", port) }
+
+// ReceiveQueue is where QEMU's object model has the card of a port, for
+// qmp.Client.VirtioQueue; its receive queue is number 0.
+func (m *Machine) ReceiveQueue(port int) (path string, queue int) {
+	return "/machine/peripheral/" + cardID(port) + "/virtio-backend", 0
+}
+
 func (m *Machine) networkPort(i int, p spec.Port) []string {
-	device := fmt.Sprintf("virtio-net-pci,netdev=port%d,mac=%s", i, p.MAC)
+	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=port%d,mac=%s", cardID(i), i, p.MAC)
 	if !p.OffloadsOn() {
 		device += ",csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_uso4=off,guest_uso6=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,host_uso=off"
 	}
