@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stillpoint-ft/stillpoint/proto/probe"
 )
 
@@ -39,10 +41,20 @@ func StartUDPServer(namespace string, listen netip.AddrPort, r *Recorder) (*UDPS
 	if err != nil {
 		return nil, fmt.Errorf("probe server: listen on %v: %w", listen, err)
 	}
-	s.conn.SetReadBuffer(socketBuffer)
+	enlarge(s.conn)
 	s.done.Add(1)
 	go s.run()
 	return s, nil
+}
+
+// enlarge the receive buffer, past what the machine allows those who are not root.
+func enlarge(c *net.UDPConn) {
+	c.SetReadBuffer(socketBuffer)
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
+		})
+	}
 }
 
 // Addr is the address that the server listens on.
@@ -157,7 +169,7 @@ func StartUDPClient(namespace string, o UDPClientOptions, r *Recorder) (*UDPClie
 	if err != nil {
 		return nil, fmt.Errorf("probe client: open a socket to %v: %w", o.Server, err)
 	}
-	c.conn.SetReadBuffer(socketBuffer)
+	enlarge(c.conn)
 	c.sender.Add(1)
 	c.reader.Add(1)
 	go c.send()
