@@ -14,7 +14,7 @@ const build = "../../build"
 
 var (
 	seed   = flag.Uint64("nemesis.seed", 0, "run this seed instead of the fixed ones")
-	rounds = flag.Int("nemesis.rounds", 5, "rounds for each seed")
+	rounds = flag.Int("nemesis.rounds", 4, "rounds for each seed")
 )
 
 // TestNemesis runs fixed seeds. "go test ./e2e/nemesis -nemesis.seed N" repeats
