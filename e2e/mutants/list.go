@@ -8,6 +8,9 @@ var (
 	voiceTests     = []string{".", "./hostd/voice"}
 	gateTests      = []string{".", "./hostd/gate"}
 	quiesceTests   = []string{".", "./hostd/quiesce"}
+	memberTests    = []string{"Member|Mark|Damage|Empt|Older", "./hostd/arbiter"}
+	daemonTests    = []string{".", "./hostd/daemon"}
+	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
 )
 
 // mutants are the places that docs/safety.md rests on, each broken once.
@@ -116,4 +119,26 @@ var mutants = []mutant{
 		"if p.flight.n == 0 && waiting == 0 {", "if true {", gateTests},
 	{"a frame is handed in before the standby has it", "hostd/gate/feed.go",
 		"if g.in.log == LogSync {\n\t\treturn g.in.stored\n\t}\n\treturn math.MaxUint64", "return math.MaxUint64", gateTests},
+	{"a stop costs the packets that QEMU has not handed over", "hostd/gate/taken.go",
+		"left += p.flight.n", "left += 0", gateTests},
+
+	// The daemon, which joins them.
+	{"a primary that is fenced is not silenced", "hostd/daemon/effects.go",
+		"\t\tg.gate.Silence()", "\t\tg.log.Debug(\"silent\")", simulation},
+	{"a committed epoch is released past the door", "hostd/daemon/voice.go",
+		"spoken = g.door.Speak(func() { all = g.gate.Release(epoch, until) })", "all, spoken = g.gate.Release(epoch, until), true", daemonTests},
+	{"a takeover speaks past the door", "hostd/daemon/voice.go",
+		"func (g *guest) beginToSpeak(s *standby) bool {\n\treturn g.door.Speak(func() {", "func (g *guest) beginToSpeak(s *standby) bool {\n\treturn func(speak func()) bool { speak(); return true }(func() {", daemonTests},
+	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",
+		"t.torn = !unbroken()", "t.torn = !unbroken() && false", daemonTests},
+	{"what a guest said in a torn checkpoint is forgotten", "hostd/daemon/torn.go",
+		"p.outputs = t.output", "p.outputs = nil", daemonTests},
+	{"a QEMU whose machine nobody else holds is ended", "hostd/daemon/watchdog.go",
+		"return role == string(pair.Protected) && p.acked.Load() > 0", "return role != \"\"", daemonTests},
+	{"a takeover hands the log in after what arrives", "hostd/daemon/takeover.go",
+		"replayed := s.input.Replay(g.handIn)\n\tlast", "g.gate.OpenInput()\n\treplayed := s.input.Replay(g.handIn)\n\tlast", daemonTests},
+	{"an epoch whose digest is another is stored", "hostd/replica/sums.go",
+		"if memory != e.digest.Memory {", "if false {", replicaTests},
+	{"a mark of what a member has acknowledged is not looked at", "hostd/arbiter/mark.go",
+		"m, err := o.readMark()\n\tlogs", "m, err := (*mark)(nil), error(nil)\n\tlogs", memberTests},
 }
