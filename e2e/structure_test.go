@@ -24,6 +24,7 @@ var rules = []struct {
 	{"hostd/arbiter", []string{"hostd/pki"}}, // who knocks at a member's ports
 	{"hostd/pki", nil},
 	{"hostd/console", nil},
+	{"hostd/logsink", nil},
 	{"hostd/supervise", []string{"qmp"}},
 	{"hostd/gate", nil},
 	{"hostd/fault", nil},
@@ -36,7 +37,7 @@ var rules = []struct {
 	{"hostd/config", []string{"hostd/yamlfile"}},
 	{"hostd/spec", []string{"hostd/yamlfile"}},
 	{"hostd/machine", []string{"hostd/spec", "qmp"}},
-	{"hostd/cli", []string{"hostd/config", "hostd/pki", "hostd/spec", "proto/control"}},
+	{"hostd/cli", []string{"hostd/config", "hostd/logsink", "hostd/pki", "hostd/spec", "proto/control"}},
 	{"hostd", []string{"*"}},
 	{"images", []string{"guestagent", "images", "proto/agent", "proto/probe"}},
 	{"e2e", []string{"*"}},

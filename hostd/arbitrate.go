@@ -137,7 +137,7 @@ func memberOptions(c config.Config, log hclog.Logger) arbiter.MemberOptions {
 // liveAsMember is one life of the member, in the process that a keeper has
 // started.
 func liveAsMember(ctx context.Context, c config.Config, log hclog.Logger) error {
-	endure()
+	endure(log)
 	if err := dropPrivileges(daemonCapabilities); err != nil {
 		return err
 	}

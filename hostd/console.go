@@ -29,7 +29,7 @@ func keeper(files []string, limit int64) *exec.Cmd {
 // keepConsole ends with the QEMU at the other end, and with nothing else: whoever
 // ends a daemon, or all that it has started, loses nothing of it.
 func keepConsole(paths []string, limit int64, log hclog.Logger) error {
-	endure()
+	endure(log)
 	if err := dropPrivileges(consoleCapabilities); err != nil {
 		return err
 	}

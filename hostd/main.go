@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/cli"
@@ -48,7 +51,14 @@ func versionText() string {
 
 // endure keeps a process that machines depend on from being ended by a write that fails:
 // to a file beyond a limit, or of its log, whose reader has gone. QEMU inherits it.
-func endure() { signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE) }
+// What libraries print by themselves goes to the log too, which holds up nobody.
+func endure(said hclog.Logger) {
+	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
+	log.SetOutput(said.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}))
+	log.SetFlags(0)
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard,
+		said.Named("grpc").StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn})))
+}
 
 // identity proves who this host is. It is read anew when its files change.
 func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
@@ -58,7 +68,7 @@ func identity(c config.Config, log hclog.Logger) (*pki.Identity, error) {
 
 // serve runs the daemon, with this host's member of the arbiter if it has one.
 func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
-	endure()
+	endure(log)
 	if err := dropPrivileges(needed(c)); err != nil {
 		return err
 	}
@@ -99,7 +109,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 
 // witness takes part in the arbiter and runs no machines.
 func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
-	endure()
+	endure(log)
 	if err := dropPrivileges(otherCapabilities); err != nil {
 		return err
 	}
@@ -126,7 +136,7 @@ const (
 
 // superviseMachines holds what must outlive the daemon.
 func superviseMachines(ctx context.Context, c config.Config, log hclog.Logger) error {
-	endure()
+	endure(log)
 	if err := dropPrivileges(supervisorCapabilities); err != nil {
 		return err
 	}

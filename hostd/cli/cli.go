@@ -53,6 +53,9 @@ type Options struct {
 // usageError is a command line that makes no sense.
 type usageError struct{ error }
 
+// toldError has been printed.
+type toldError struct{ error }
+
 // Run executes one command line and returns the exit code.
 func Run(ctx context.Context, args []string, o Options) int {
 	root := newRoot(o)
@@ -62,6 +65,10 @@ func Run(ctx context.Context, args []string, o Options) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitOK
+	}
+	var told toldError
+	if errors.As(err, &told) {
+		return ExitFailure
 	}
 	fmt.Fprintln(o.Stderr, "hostd:", err)
 	var usage usageError

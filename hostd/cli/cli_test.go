@@ -246,3 +246,33 @@ func TestServe(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestALogThatIsNotRead holds up neither what machines depend on nor its end; and its
+// error is the log's last word.
+func TestALogThatIsNotRead(t *testing.T) {
+	file := specification(t, "host: a\nlisten: 10.99.0.1:7600\narbiter: {directory: /a}\n")
+	for _, part := range []string{"serve", "supervise"} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		chatter := func(_ context.Context, _ config.Config, log hclog.Logger) error {
+			for n := range 1000 {
+				log.Error("nobody reads this", "n", n, "more", strings.Repeat("x", 1000))
+			}
+			return errors.New("the end")
+		}
+		code := Run(t.Context(), []string{part, "--config", file}, Options{Stderr: w, Serve: chatter, Supervise: chatter})
+		if code != ExitFailure {
+			t.Errorf("%s: exit code %d", part, code)
+		}
+		r.Close() // lets the log's goroutine go
+		w.Close()
+	}
+	var said bytes.Buffer
+	Run(t.Context(), []string{"serve", "--config", file}, Options{Stderr: &said,
+		Serve: func(context.Context, config.Config, hclog.Logger) error { return errors.New("the end") }})
+	if said.String() != "hostd: the end\n" {
+		t.Errorf("it says %q", said.String())
+	}
+}

@@ -1,17 +1,20 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/logsink"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -26,7 +29,7 @@ func (a *app) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Serve(c.Context(), conf, a.logger(conf.Log))
+			return a.logged(conf.Log, func(log hclog.Logger) error { return a.Serve(c.Context(), conf, log) })
 		},
 	}
 	c.Flags().StringVar(&path, "config", "/etc/stillpoint/hostd.yaml", "configuration file; docs/config.md describes it")
@@ -45,7 +48,7 @@ func (a *app) witness() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Witness(c.Context(), conf, a.logger(conf.Log))
+			return a.logged(conf.Log, func(log hclog.Logger) error { return a.Witness(c.Context(), conf, log) })
 		},
 	}
 	c.Flags().StringVar(&path, "config", "/etc/stillpoint/witness.yaml", "configuration file; docs/config.md describes it")
@@ -65,7 +68,7 @@ func (a *app) member() *cobra.Command {
 				return err
 			}
 			conf.Log.Format = "json"
-			return a.Member(c.Context(), conf, a.logger(conf.Log))
+			return a.logged(conf.Log, func(log hclog.Logger) error { return a.Member(c.Context(), conf, log) })
 		},
 	}
 	c.Flags().StringVar(&path, "config", "/etc/stillpoint/hostd.yaml", "the daemon's or the witness's configuration file")
@@ -84,7 +87,7 @@ func (a *app) supervise() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Supervise(c.Context(), conf, a.logger(conf.Log))
+			return a.logged(conf.Log, func(log hclog.Logger) error { return a.Supervise(c.Context(), conf, log) })
 		},
 	}
 	c.Flags().StringVar(&path, "config", "/etc/stillpoint/hostd.yaml", "the daemon's configuration file")
@@ -99,16 +102,35 @@ func (a *app) console() *cobra.Command {
 		Use: "console --limit BYTES FILE...", Short: "Keep what a machine prints in files", Args: atLeastOne, Hidden: true,
 		Long: "Appends what QEMU prints to the first FILE, and what its guest prints to the second. The\nolder part of each is in FILE.1. The daemon starts one with each QEMU; it ends with that\nQEMU.",
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.Console(args, limit, a.logger(config.Default().Log))
+			return a.logged(config.Default().Log, func(log hclog.Logger) error { return a.Console(args, limit, log) })
 		},
 	}
 	c.Flags().Int64Var(&limit, "limit", limit, "bytes of a FILE and its older part together")
 	return c
 }
 
-func (a *app) logger(l config.Log) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: "hostd", Level: hclog.LevelFromString(l.Level),
-		JSONFormat: l.Format == "json", Output: a.Stderr})
+// leaveLimit is how long a process that ends waits for the reader of its log.
+const leaveLimit = 2 * time.Second
+
+// logged runs what machines depend on with a log that waits for nobody: not for the
+// reader of a pipe, not for a disk. Its error is the log's last word.
+func (a *app) logged(l config.Log, run func(log hclog.Logger) error) error {
+	logger := func(w io.Writer) hclog.Logger {
+		return hclog.New(&hclog.LoggerOptions{Name: "hostd", Level: hclog.LevelFromString(l.Level),
+			JSONFormat: l.Format == "json", Output: w})
+	}
+	sink := logsink.New(a.Stderr, func(lost int) []byte {
+		var b bytes.Buffer
+		logger(&b).Error("the log was not read fast enough; lines that belong here are lost", "lost", lost)
+		return b.Bytes()
+	})
+	defer sink.Close(leaveLimit)
+	err := run(logger(sink))
+	if err != nil {
+		fmt.Fprintln(sink, "hostd:", err)
+		return toldError{err}
+	}
+	return nil
 }
 
 func (a *app) vm() *cobra.Command {

@@ -65,6 +65,7 @@ type host struct {
 	served chan error
 	store  *arbiter.Directory
 	asked  daemon.Arbiter // what the daemon knows of it
+	adjust func(*daemon.Options)
 }
 
 // pairOfHosts serves two daemons, a and b, that know each other and nobody on
@@ -174,6 +175,9 @@ func (h *host) serveWith(faults fault.Hook) {
 	h.end = end
 	o := options(h.config, h.asked)
 	o.Faults = faults
+	if h.adjust != nil {
+		h.adjust(&o)
+	}
 	go func() { h.served <- daemon.Serve(ctx, o) }()
 }
 
