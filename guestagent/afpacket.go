@@ -20,6 +20,8 @@ import (
 // neighbour in the same machine left to hardware is completed. Frames longer
 // than a ring slot, or merged by the kernel, are dropped and counted. On the
 // way out frames go as they are: no tag is taken off, no checksum is left open.
+// What the kernel has taken leaves, unless the interface has a queue discipline that
+// PortOptions.KeepDiscipline left there.
 type afpacket struct {
 	info DeviceInfo
 	rx   []*rxRing
@@ -52,6 +54,11 @@ func openAFPacket(name string, o PortOptions, bufferSize int) (_ *afpacket, err 
 	}()
 	if !o.KeepGRO {
 		if err := stopMerging(name); err != nil {
+			return nil, err
+		}
+	}
+	if !o.KeepDiscipline {
+		if err := keepPackets(name); err != nil {
 			return nil, err
 		}
 	}

@@ -143,8 +143,8 @@ func (a *Agent) Close() error {
 	return first
 }
 
-// OpenPort opens a network interface. It needs CAP_NET_RAW, and CAP_NET_ADMIN
-// to turn off receive offloads.
+// OpenPort opens a network interface, which must be up. It needs CAP_NET_RAW, and
+// CAP_NET_ADMIN to turn off receive offloads and to replace the queue discipline.
 func (a *Agent) OpenPort(name string, o PortOptions) (*Port, error) {
 	o.setDefaults()
 	d, err := openAFPacket(name, o, a.config.BufferSize)

@@ -18,6 +18,11 @@
 // own. A goroutine that spins on RxBurst needs a processor besides the
 // agent's: where there is but one, use RxWait, or raise GOMAXPROCS.
 //
+// What a port has sent leaves the machine. Most distributions give an interface the
+// queue discipline fq_codel, which drops packets that wait for some milliseconds;
+// OpenPort replaces it by a plain queue, which refuses packets while it is full, and
+// says so ([PortOptions].KeepDiscipline).
+//
 // Without a host (no channel, or nobody at its other end) the gate is open and
 // the application runs as it would anywhere.
 package guestagent

@@ -23,6 +23,11 @@ type PortOptions struct {
 	// switches off. Packets that they merge
 	// are longer than the MTU, and dropped as oversize.
 	KeepGRO bool
+	// KeepDiscipline leaves the interface's queue discipline as it is. OpenPort
+	// replaces one that drops packets which it has taken, when they have waited for
+	// some milliseconds: they do whenever the machine's host is busy or copies a
+	// checkpoint.
+	KeepDiscipline bool
 }
 
 func (o *PortOptions) setDefaults() {
