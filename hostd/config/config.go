@@ -348,9 +348,15 @@ func checkAddress(f *yamlfile.File, field, address string) {
 	}
 }
 
+// largest keeps sums and multiples of limits within what their counters hold.
+const largest yamlfile.Size = 1 << 40
+
 func atLeast(f *yamlfile.File, field string, v, least yamlfile.Size) {
 	if v < least {
 		f.Problem(field, "%d bytes are less than %d", v, least)
+	}
+	if v > largest {
+		f.Problem(field, "%d bytes are more than 1TiB", v)
 	}
 }
 

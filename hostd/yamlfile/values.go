@@ -1,6 +1,7 @@
 package yamlfile
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -16,7 +17,8 @@ type Size uint64
 // UnmarshalText reads a size.
 func (s *Size) UnmarshalText(b []byte) error {
 	n, err := humanize.ParseBytes(string(b))
-	if err != nil || len(b) > 1 && b[0] == '0' && b[1] >= '0' && b[1] <= '9' {
+	comma := bytes.ContainsRune(b, ',') // "1,5GiB" is 15 GiB to the parser
+	if err != nil || comma || len(b) > 1 && b[0] == '0' && b[1] >= '0' && b[1] <= '9' {
 		return fmt.Errorf("%q is not a size; write it as 64MiB or 1GiB", b)
 	}
 	*s = Size(n)

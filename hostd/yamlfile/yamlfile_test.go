@@ -43,6 +43,8 @@ func TestDecodeSaysWhereAndWhat(t *testing.T) {
 	for text, want := range map[string]string{
 		"name: a\nnmae: b\n":                `f:2: nmae: unknown field; did you mean "name"?`,
 		"size: big\n":                       `f:1: size: "big" is not a size`,
+		"size: 1,5GiB\n":                    `f:1: size: "1,5GiB" is not a size`,
+		"size: 1,024MiB\n":                  `f:1: size: "1,024MiB" is not a size`,
 		"\nlimit: 5\n":                      `f:2: limit: "5" is not a duration`,
 		"part: 10\n":                        `f:1: part: "10" is not a percentage`,
 		"list: x\n":                         "f:1: list: a list is expected here",
