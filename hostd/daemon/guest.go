@@ -185,7 +185,7 @@ func (g *guest) run() {
 			for len(g.events) > 0 { // what happened before it was asked
 				_ = g.step(<-g.events)
 			}
-			q.answer <- g.step(q.event)
+			q.answer <- g.answer(q)
 		case <-g.ctx.Done():
 			return
 		}
@@ -195,12 +195,26 @@ func (g *guest) run() {
 // question is an operator's event, which the role machine may refuse.
 type question struct {
 	event  pair.Event
+	wanted func() bool // still, when its turn has come; nil: yes
 	answer chan error
 }
 
+func (g *guest) answer(q question) error {
+	if q.wanted != nil && !q.wanted() {
+		return errNotWanted
+	}
+	return g.step(q.event)
+}
+
+var errNotWanted = errors.New("it is not wanted any more")
+
 // ask has the role machine take an operator's event, and returns why it is refused.
-func (g *guest) ask(ctx context.Context, e pair.Event) error {
-	q := question{e, make(chan error, 1)}
+func (g *guest) ask(ctx context.Context, e pair.Event) error { return g.askWhile(ctx, e, nil) }
+
+// askWhile is for what an operator has not asked for just now, and may have thought
+// better of.
+func (g *guest) askWhile(ctx context.Context, e pair.Event, wanted func() bool) error {
+	q := question{e, wanted, make(chan error, 1)}
 	select {
 	case g.asks <- q:
 	case <-g.ctx.Done():

@@ -107,12 +107,11 @@ func (a *api) Unprotect(ctx context.Context, r *control.MachineRequest) (*contro
 func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
 	g.board.ordered()
 	wanted := g.board.wanted()
-	if role, _ := g.board.role(); role == string(pair.Solo) && wanted != "" { // it waits for a standby
-		g.want("")
-		return nil
-	}
-	g.want("")
+	g.want("") // before it is asked: a standby that is asked for afterwards is not wanted
 	if err := g.ask(ctx, pair.Unprotect{}); err != nil {
+		if role, _ := g.board.role(); role == string(pair.Solo) && wanted != "" && ctx.Err() == nil {
+			return nil // it only waited for a standby
+		}
 		g.want(wanted)
 		return fmt.Errorf("unprotect machine %s: %w", g.name, err)
 	}

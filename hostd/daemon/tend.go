@@ -77,7 +77,7 @@ func (g *guest) protectAgain(spares bool, retries map[string]policy.Retry) {
 		}
 		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; the machine is protected again"})
 		failures := g.board.failuresNow()
-		if err := g.ask(g.ctx, pair.Protect{Standby: peer}); err != nil {
+		if err := g.protectWanted(peer); err != nil {
 			g.log.Debug("machine not protected now", "peer", peer, "error", err)
 			return
 		}
@@ -94,6 +94,11 @@ func (g *guest) protectAgain(spares bool, retries map[string]policy.Retry) {
 		g.board.setRetry(peer, r)
 		g.log.Warn("machine not protected again", "standby", peer, "failures", r.Failures(), "again-in", time.Until(r.At()).Round(time.Second), "error", err)
 	}
+}
+
+// protectWanted by a peer, unless an operator has ended the waiting meanwhile.
+func (g *guest) protectWanted(peer string) error {
+	return g.askWhile(g.ctx, pair.Protect{Standby: peer}, func() bool { return g.board.wanted() != "" })
 }
 
 func (g *guest) candidates(spares bool) []string {
