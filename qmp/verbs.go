@@ -38,6 +38,9 @@ const (
 	StateShutdown      = "shutdown"
 	StateInternalError = "internal-error"
 	StateIOError       = "io-error"
+	StateSuspended     = "suspended"
+	StatePanicked      = "guest-panicked"
+	StateWatchdog      = "watchdog"
 )
 
 // StatusInfo is the guest's run state.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -36,10 +37,11 @@ type falseQEMU struct {
 	mu       sync.Mutex
 	status   string // of the migration
 	running  bool
-	left     bool  // COLO was left by command
-	enters   bool  // COLO, as soon as it has been looked at
-	waits    bool  // for a guest
-	captured error // why the script ended
+	left     bool   // COLO was left by command
+	enters   bool   // COLO, as soon as it has been looked at
+	waits    bool   // for a guest
+	itself   string // the state in which the guest has put itself, if not running
+	captured error  // why the script ended
 
 	capabilities map[string]bool
 	told         []string // commands
@@ -115,6 +117,9 @@ func (q *falseQEMU) Run(line []byte) ([]byte, error) {
 	case "query-status":
 		if q.waits {
 			return []byte(`{"return":{"status":"inmigrate","running":false}}`), nil
+		}
+		if q.running && q.itself != "" {
+			return fmt.Appendf(nil, `{"return":{"status":%q,"running":false}}`, q.itself), nil
 		}
 		if q.running {
 			return []byte(`{"return":{"status":"running","running":true}}`), nil

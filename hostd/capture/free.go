@@ -65,7 +65,7 @@ func (f *freeing) look(ctx context.Context) (free bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if s.Status == qmp.StateRunning {
+	if s.Status == qmp.StateRunning || stoppedItself(s.Status) {
 		return !under || !f.told.IsZero() && time.Since(f.told) > settles, nil
 	}
 	if under {
@@ -77,6 +77,16 @@ func (f *freeing) look(ctx context.Context) (free bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// stoppedItself tells a guest that is as it would be without COLO: it sleeps, or has hit
+// an error. Nothing here makes it run, and nothing here has to.
+func stoppedItself(status string) bool {
+	switch status {
+	case qmp.StateSuspended, qmp.StatePanicked, qmp.StateInternalError, qmp.StateIOError, qmp.StateWatchdog, qmp.StateShutdown:
+		return true
+	}
+	return false
 }
 
 // leave ends a migration that is under way, and says whether one is.

@@ -248,6 +248,27 @@ func TestFree(t *testing.T) {
 	}
 }
 
+// TestAGuestThatHasStoppedItself is free once it has left COLO, and stays as it is: to
+// sleep, or to hit an error, is its own doing.
+func TestAGuestThatHasStoppedItself(t *testing.T) {
+	for _, itself := range []string{"suspended", "guest-panicked", "internal-error", "io-error", "watchdog", "shutdown"} {
+		for _, status := range []string{"colo", "completed", "none"} {
+			q := newFalseQEMU(func(*peer) error { return nil })
+			q.status, q.itself = status, itself
+			client := q.client(t)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			if err := capture.Free(ctx, client); err != nil {
+				t.Errorf("%s, its migration %s: %v", itself, status, err)
+			}
+			cancel()
+			client.Close()
+			if slices.Contains(q.told, "cont") || slices.Contains(q.told, "x-colo-lost-heartbeat") != (status == "colo") {
+				t.Errorf("%s, its migration %s: told %q", itself, status, q.told)
+			}
+		}
+	}
+}
+
 // TestACopyThatEntersCOLOIsNotCancelled: it was about to when its connection closed.
 func TestACopyThatEntersCOLOIsNotCancelled(t *testing.T) {
 	q := newFalseQEMU(func(*peer) error { return nil })
