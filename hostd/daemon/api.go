@@ -113,7 +113,8 @@ func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error)
 	g := d.newGuest(s)
 	g.board.setRole(string(pair.Unprotected), grant.Generation)
 	if err := g.bringUp(ctx, false); err != nil {
-		return nil, errors.Join(err, d.releaseVoice(ctx, s.Name, grant.Generation))
+		// A caller who has gone, for whom the start failed, leaves no voice behind.
+		return nil, errors.Join(err, d.releaseVoice(context.WithoutCancel(ctx), s.Name, grant.Generation))
 	}
 	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
 		g.board.setQEMU(version.String())
