@@ -104,7 +104,9 @@ func (s *socket) Connect() error {
 	if s.wantOOB && !slices.Contains(offered, "oob") {
 		return errors.New("QEMU offers no out-of-band commands")
 	}
-	s.reader.Go(func() { s.read(early) })
+	if err := s.startReader(early); err != nil {
+		return err
+	}
 	line := `{"execute":"qmp_capabilities"}`
 	if s.wantOOB {
 		line = `{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}`
@@ -115,6 +117,19 @@ func (s *socket) Connect() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outOfBand = s.wantOOB
+	return nil
+}
+
+// startReader unless Disconnect was called, which waits for the reader.
+func (s *socket) startReader(early []goqemu.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.quit:
+		return net.ErrClosed
+	default:
+	}
+	s.reader.Go(func() { s.read(early) })
 	return nil
 }
 
@@ -148,7 +163,9 @@ func (s *socket) greeting() (early []goqemu.Event, capabilities []string, err er
 func (s *socket) Disconnect() error {
 	var err error
 	s.quitOnce.Do(func() {
+		s.mu.Lock()
 		close(s.quit)
+		s.mu.Unlock()
 		if err = s.conn.Close(); errors.Is(err, net.ErrClosed) {
 			err = nil // the reader was first: QEMU had ended
 		}
