@@ -53,6 +53,9 @@ func (g *guest) protectedSince(role string, failures uint64) (bool, error) {
 	if g.ended() {
 		return false, g.qemu.Reason()
 	}
+	if g.qemuEnds() {
+		return false, nil // until it is known why
+	}
 	return false, errors.New("the protection ended before it was complete; \"hostd events\" tells why")
 }
 

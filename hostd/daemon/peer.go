@@ -198,6 +198,16 @@ func (d *Daemon) clearForStandby(name string) error {
 	return nil
 }
 
+// qemuEnds says that QEMU's end is certain: that it ended, and why, is known soon.
+func (g *guest) qemuEnds() bool {
+	select {
+	case <-g.qemu.Ending():
+		return true
+	default:
+		return false
+	}
+}
+
 // ended reports that no QEMU of the guest is left.
 func (g *guest) ended() bool {
 	select {
