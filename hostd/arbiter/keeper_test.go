@@ -264,8 +264,14 @@ func TestAMemberDiesWithItsKeeper(t *testing.T) {
 	syscall.Kill(orphan[0], syscall.SIGSTOP)
 	cmd.Process.Kill()
 	cmd.Wait()
-	waitFor(t, func() bool { return len(children(t, o.Dir)) == 0 })
-	ready(t, start(t, o))
+	var m *Member
+	waitFor(t, func() (ended bool) { // what a process has open is closed a moment after it is gone
+		var err error
+		m, err = StartMember(o)
+		return err == nil
+	})
+	t.Cleanup(func() { end(t, m) })
+	ready(t, m)
 	if r, err := a.Current(soon(t), "nat"); err != nil || r != stands {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -54,6 +54,7 @@ func newHost(w *world, name string) *host {
 	return h
 }
 
+// stateDir is called with mu held, once other goroutines know the host.
 func (h *host) stateDir() string { return filepath.Join(h.dir, fmt.Sprint("state.", h.states)) }
 
 func (h *host) process() *qemu {

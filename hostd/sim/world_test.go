@@ -398,9 +398,13 @@ func (w *world) end() {
 }
 
 func (h *host) spoilDisk() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	_ = os.MkdirAll(filepath.Join(h.stateDir(), "machines", machineName+".json.new"), 0o700)
 }
 
 func (h *host) clearDisk() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	_ = os.RemoveAll(filepath.Join(h.stateDir(), "machines", machineName+".json.new"))
 }
