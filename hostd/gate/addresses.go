@@ -114,23 +114,29 @@ func (b *addressBook) snoop(frame []byte) {
 }
 
 // heard learns from a frame of the network: what another says to have is the guest's
-// no longer, until the guest says so again.
+// no longer, until the guest says so again, and neither is a station that is there.
 func (b *addressBook) heard(frame []byte) {
 	mac := [6]byte(frame[6:12])
 	tags, kind, body := untag(frame)
 	b.Lock()
 	defer b.Unlock()
 	if mac != b.own {
-		b.stations = remove(b.stations, func(a Address) bool { return a.MAC == mac && a.Tags == tags })
-		if b.last == (Address{MAC: mac, Tags: tags}) {
-			b.last = Address{}
-		}
+		b.moved(mac, tags)
 	}
 	if kind != 0x0806 && kind != 0x86dd {
 		return
 	}
 	if c, ok := claimed(frame, kind, body); ok && c.mac != b.own {
-		b.known = remove(b.known, func(a Address) bool { return a.Addr == c.addr && a.Tags == tags && b.macOf(a) != c.mac })
+		b.known = remove(b.known, func(a Address) bool { return a.Addr == c.addr && a.Tags == tags })
+	}
+}
+
+// moved: a station is in the network, and its addresses with it.
+func (b *addressBook) moved(mac [6]byte, tags Tags) {
+	there := func(a Address) bool { return a.MAC == mac && a.Tags == tags }
+	b.stations, b.known = remove(b.stations, there), remove(b.known, there)
+	if b.last == (Address{MAC: mac, Tags: tags}) {
+		b.last = Address{}
 	}
 }
 

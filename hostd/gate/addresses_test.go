@@ -93,6 +93,24 @@ func TestAnAddressThatOthersHaveIsNotAnnounced(t *testing.T) {
 	b.check(t, Address{MAC: guestMAC})
 }
 
+// TestAStationThatHasMoved: its addresses have gone with it, as those of a virtual router
+// whose MAC address another one has by now.
+func TestAStationThatHasMoved(t *testing.T) {
+	mine, tags := Address{Addr: v6, MAC: guestMAC}, Tags{0x81000064}
+	relayed := says(t, virtualMAC, v4, Tags{}, RouterUnknown)
+	copy(relayed[6:], peerMAC[:])
+	for what, f := range map[string][]byte{
+		"it says so": says(t, virtualMAC, v4, Tags{}, RouterUnknown), "it sends anything": frame(virtualMAC, 1)[vnetHeader:],
+		"its new router says so by an address of its own": relayed,
+	} {
+		b := bookOf(Address{Addr: v4, MAC: virtualMAC}, Address{Addr: v4, MAC: virtualMAC, Tags: tags}, mine)
+		b.heard(f)
+		if got, want := b.list(0), []Address{{Addr: v4, MAC: virtualMAC, Tags: tags}, mine}; !slices.Equal(got, want) {
+			t.Errorf("%s: known are %+v, want %+v", what, got, want)
+		}
+	}
+}
+
 func TestTheBookIsBounded(t *testing.T) {
 	b := bookOf()
 	for n := range 1000 {
@@ -130,6 +148,22 @@ func TestWhatTheNetworkClaimsIsHeard(t *testing.T) {
 	w.Learn([]Address{{Addr: v4, MAC: guestMAC}})
 	must(t, w.network.send(append(make([]byte, vnetHeader), says(t, peerMAC, v4, Tags{}, RouterUnknown)...)))
 	eventually(t, "the address is another's", func() bool { return len(w.Addresses()) == 0 })
+}
+
+// TestWhoTakesOverHearsTheMachine: frames that its old primary let go last say nothing of
+// others. From when input flows here they would.
+func TestWhoTakesOverHearsTheMachine(t *testing.T) {
+	w := newWire(t, Options{})
+	w.Learn([]Address{{Addr: v4, MAC: virtualMAC}})
+	w.HoldInput()
+	must(t, w.network.send(append(make([]byte, vnetHeader), says(t, virtualMAC, v4, Tags{}, RouterUnknown)...)))
+	eventually(t, "the frame has come", func() bool { return w.Stats().InputHeld == 1 })
+	if got := w.Addresses(); len(got) != 1 {
+		t.Errorf("known are %+v", got)
+	}
+	w.OpenInput()
+	must(t, w.network.send(frame(virtualMAC, 1)))
+	eventually(t, "the station is elsewhere", func() bool { return len(w.Addresses()) == 0 })
 }
 
 // TestAnnouncementsLeaveTheDefaultRoute: a host on the LAN has it from the guest's

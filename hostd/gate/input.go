@@ -83,7 +83,8 @@ func (g *Gate) receiveSome(i, fd int) (more bool, err error) {
 			return false, err
 		}
 		if n >= vnetHeader+ethernetHead {
-			if g.in.mode != dropping { // a standby hears the machine itself
+			// A standby hears the machine itself, and so does who is taking it over.
+			if g.in.opened && g.in.mode != dropping {
 				p.learned.heard(p.fromUplink[vnetHeader:n])
 			}
 			g.arrive(p, p.fromUplink[:n])
