@@ -28,6 +28,7 @@ func (f *flood) Receive(_ int, b []byte) (int, bool, error) {
 	return copy(b, f.frame), false, nil
 }
 func (f *flood) Offer(b [][]byte) (int, int, bool, error) { return len(b), 0, false, nil }
+func (f *flood) Overrun() uint64                          { return 0 }
 func (f *flood) Close()                                   { f.once.Do(func() { close(f.closed) }) }
 
 type swallow struct {
@@ -42,6 +43,7 @@ func (s *swallow) Receive(int, []byte) (int, bool, error)   { return 0, true, ni
 func (s *swallow) Offer(b [][]byte) (int, int, bool, error) { return len(b), 0, false, nil }
 func (s *swallow) HandIn(b [][]byte) (int, error)           { s.taken += uint64(len(b)); return len(b), nil }
 func (s *swallow) Taken() (uint64, error)                   { return s.taken, nil }
+func (s *swallow) Overrun() uint64                          { return 0 }
 func (s *swallow) Empty() error                             { return nil }
 func (s *swallow) Close()                                   { s.once.Do(func() { close(s.done) }) }
 

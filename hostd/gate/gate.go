@@ -158,7 +158,8 @@ type counters struct {
 	uncarried                       atomic.Uint64
 }
 
-// Stats counts frames since the gate was opened.
+// Stats counts frames since the gate was opened. Dropped ones had no room in the gate,
+// or in the kernel in front of it.
 type Stats struct {
 	HeldFrames, HeldBytes        int
 	Released, Dropped, Resent    uint64
@@ -297,6 +298,10 @@ func (g *Gate) Stats() Stats {
 		InputDelivered: g.stats.delivered.Load(), InputDropped: g.stats.inputDropped.Load(),
 		InputLate: g.stats.inputLate.Load(), Lost: g.stats.lost.Load(), Logged: g.stats.logged.Load(), Unlogged: g.stats.unlogged.Load(),
 		Uncarried: g.stats.uncarried.Load(),
+	}
+	for _, p := range g.ports {
+		s.Dropped += p.tap.Overrun()
+		s.InputDropped += p.uplink.Overrun()
 	}
 	g.out.Lock()
 	s.HeldBytes = g.out.bytes

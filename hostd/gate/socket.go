@@ -40,6 +40,13 @@ type socket struct {
 	oob     []byte
 	reads   uint64 // system calls
 
+	overrun struct {
+		sync.Mutex
+		total uint64
+		stats unix.TpacketStats
+		count func(fd uintptr) // adds what the kernel tells, made once
+	}
+
 	// of Now
 	drain    func(fd int)
 	drainNow func(fd uintptr) // calls drain, made once
@@ -95,6 +102,7 @@ func bindSocket(ifname string) (*socket, error) {
 	s.message.Iov, s.message.Iovlen = &s.vector, 1
 	s.write, s.offerLeft = s.writeFrames, s.offerFrames
 	s.drainNow = func(fd uintptr) { s.drain(int(fd)) }
+	s.overrun.count = s.addOverrun
 	for i := range s.outgoing {
 		s.outgoing[i].Hdr.Iov, s.outgoing[i].Hdr.Iovlen = &s.outVectors[i], 1
 	}
@@ -335,6 +343,23 @@ func waitForRoom(fd uintptr, deadline *time.Time) bool {
 	}
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
 	return true
+}
+
+// Overrun counts what found the socket's buffer full.
+func (s *socket) Overrun() uint64 {
+	s.overrun.Lock()
+	defer s.overrun.Unlock()
+	_ = s.raw.Control(s.overrun.count) // an error: closed
+	return s.overrun.total
+}
+
+// addOverrun: reading the kernel's counter sets it to zero.
+func (s *socket) addOverrun(fd uintptr) {
+	size := uint32(unsafe.Sizeof(s.overrun.stats))
+	if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_PACKET, unix.PACKET_STATISTICS,
+		uintptr(unsafe.Pointer(&s.overrun.stats)), uintptr(unsafe.Pointer(&size)), 0); errno == 0 {
+		s.overrun.total += uint64(s.overrun.stats.Drops)
+	}
 }
 
 // Close ends Await.

@@ -29,6 +29,9 @@ type Wire interface {
 	// lost, and why the last of them is; full says that the rest may be tried again.
 	// It does not keep them.
 	Offer(frames [][]byte) (done, lost int, full bool, err error)
+	// Overrun counts the frames that came, and were dropped because what was there
+	// before had not been received. It may be called at any time.
+	Overrun() uint64
 	Close()
 }
 
