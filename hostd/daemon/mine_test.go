@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
 )
 
 // TestWhoMayGoOn: an operator's decision is about what the arbiter has forgotten. A
@@ -26,5 +28,36 @@ func TestWhoMayGoOn(t *testing.T) {
 		if got := mine(c.stands, "a", &earlier{saved: saved{Generation: 7}, decided: c.decided}); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
+	}
+}
+
+// leaves has the caller gone between the question who speaks and the claim.
+type leaves struct {
+	Arbiter
+	caller context.CancelFunc
+}
+
+func (l leaves) Current(context.Context, string) (arbiter.Record, error) {
+	l.caller()
+	return arbiter.Record{}, nil
+}
+
+func (l leaves) TestAndSet(ctx context.Context, expect uint64, next arbiter.Record) (arbiter.Record, error) {
+	if ctx.Err() != nil {
+		return arbiter.Record{}, arbiter.ErrOutcomeUnknown
+	}
+	return next, nil
+}
+
+// TestACallerWhoLeavesAClaim: its answer is waited for, so that it can be undone.
+func TestACallerWhoLeavesAClaim(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	d := New(Options{Config: config.Config{Host: "a"}, Arbiter: leaves{caller: cancel}})
+	defer d.end()
+	if won, err := d.claimVoice(ctx, "m"); err != nil || won.Generation != 1 {
+		t.Errorf("won %+v, %v", won, err)
+	}
+	if _, err := d.claimVoice(ctx, "m"); err == nil {
+		t.Error("the voice is claimed for a caller who has gone")
 	}
 }

@@ -159,9 +159,13 @@ func (g *guest) toldOfStop(effect pair.Effect) {
 }
 
 // claimVoice makes this host the one that speaks for a machine which it is
-// about to start.
+// about to start. What is asked is waited for even if the caller leaves meanwhile:
+// else the voice might be granted to a host that does not know it, and start nothing.
 func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
+	if err := ctx.Err(); err != nil {
+		return arbiter.Record{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), arbiterLimit)
 	defer cancel()
 	r, err := voice.Start(ctx, d.arbiter, machine, d.config.Host)
 	if err != nil {
