@@ -40,7 +40,38 @@ func newSpace(name string) (*Space, error) {
 	return s, nil
 }
 
+// ownMount makes a directory of namespaces a shared mount of its own, as ip(8) does when
+// it makes its first one. If it did so later, what is mounted in the directory by then
+// would be hidden below, and could be neither unmounted nor removed.
+func ownMount(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	share := func() error { return unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, "") }
+	err = share()
+	if errors.Is(err, unix.EINVAL) { // not a mount yet
+		if err = unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a mount of its own: %w", dir, err)
+	}
+	return nil
+}
+
 func (s *Space) create() error {
+	if err := ownMount(namespaceDir); err != nil {
+		return err
+	}
 	err := onLockedThread(func() (err error) {
 		if s.handle, err = netns.NewNamed(s.Name); err != nil {
 			return err
