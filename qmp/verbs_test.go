@@ -54,6 +54,17 @@ func TestVerbsOnTheWire(t *testing.T) {
 			func() (any, error) { return c.QueryChardev(ctx) }, []Chardev{{"agent", "unix:/a", true}}},
 		{"query-cpus-fast", "", `{"return":[{"cpu-index":0,"thread-id":77,"qom-path":"/machine"}]}`,
 			func() (any, error) { return c.QueryCPUs(ctx) }, []CPU{{0, 77, "/machine"}}},
+		{"query-block", "", `{"return":[{"device":"","qdev":"/machine/peripheral-anon/device[0]/virtio-backend","locked":false,"inserted":{"ro":false,"file":"/a","drv":"raw"}},` +
+			`{"device":"virtio1","qdev":"d","inserted":{"ro":true,"file":"/b"}},{"device":"","qdev":"cd","removable":true},` +
+			`{"device":"pflash1","inserted":{"ro":false,"file":"/c"}},{"device":"","qdev":"/machine/system.flash1","inserted":{"ro":false,"file":"/d"}}]}`,
+			func() (any, error) {
+				all, err := c.QueryBlock(ctx)
+				var writable []bool
+				for _, b := range all {
+					writable = append(writable, b.Writable())
+				}
+				return writable, err
+			}, []bool{true, false, false, false, false}},
 		{"query-yank", "", `{"return":[{"type":"block-node","node-name":"m"},{"type":"migration"}]}`,
 			func() (any, error) { return c.QueryYank(ctx) }, []YankInstance{YankBlockNode("m"), YankMigration()}},
 		{"yank", `{"instances":[{"type":"block-node","node-name":"m"},{"type":"chardev","id":"c"}]}`, done,

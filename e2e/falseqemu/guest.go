@@ -14,6 +14,7 @@ const (
 	HangsUp       = "hangs up"       // before the first copy
 	BadCheckpoint = "bad checkpoint" // a page outside of memory
 	LargeDevice   = "large device"   // a device state of 1 TiB
+	WritesDisk    = "writes disk"    // has a disk that it can write to
 	FailsTakeover = "fails takeover" // ends when it is to run from a replica
 	SleepsOn      = "sleeps on"      // takes a replica and does not run
 	Tears         = "tears"          // takes what waits on the agent channel with its guest stopped

@@ -128,6 +128,11 @@ func (q *qemu) obey(c command) (result string, err error) {
 		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status), nil
 	case "query-yank":
 		return `[]`, nil
+	case "query-block":
+		if q.guest.Fault == WritesDisk {
+			return `[{"device":"virtio0","qdev":"/machine/peripheral-anon/device[2]/virtio-backend","inserted":{"ro":false,"file":"/srv/m.img","drv":"raw"}}]`, nil
+		}
+		return `[]`, nil
 	case "migrate-set-capabilities":
 		return `{}`, q.setCapabilities(c)
 	case "migrate_cancel":

@@ -87,6 +87,9 @@ func (g *guest) startProtection(peer string) {
 		defer p.wg.Done()
 		err := errLeaving
 		if !g.leaving.Load() {
+			err = p.writesNoDisk()
+		}
+		if err == nil {
 			err = p.connect(peer)
 		}
 		if err != nil {
@@ -99,6 +102,23 @@ func (g *guest) startProtection(peer string) {
 }
 
 var errLeaving = errors.New("the guest has not left its last pair's COLO yet: its QEMU does not answer")
+
+// writesNoDisk refuses a guest that can write to a disk, which extra-args may have given
+// it as well: what it writes is not replicated.
+func (p *protection) writesNoDisk() error {
+	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
+	defer cancel()
+	all, err := p.g.qemu.Monitor().QueryBlock(ctx)
+	if err != nil {
+		return fmt.Errorf("ask QEMU for its disks: %w", err)
+	}
+	for _, b := range all {
+		if b.Writable() {
+			return fmt.Errorf("machine %s has a writable disk (%s), whose writes are not replicated yet; make it read-only in extra-args", p.g.name, b.Inserted.File)
+		}
+	}
+	return nil
+}
 
 func (p *protection) connect(peer string) error {
 	address, err := p.g.d.peerAddress(peer)

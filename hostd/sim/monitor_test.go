@@ -134,6 +134,8 @@ func (q *qemu) answer(command string) (string, error) {
 	switch command {
 	case "query-version":
 		return `{"qemu":{"major":10,"minor":0,"micro":13},"package":"false"}`, nil
+	case "query-block":
+		return `[]`, nil
 	case "query-status":
 		q.mu.Lock()
 		defer q.mu.Unlock()
