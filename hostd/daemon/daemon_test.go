@@ -37,6 +37,17 @@ const asFalseQEMU = "STILLPOINT_TEST_FALSE_QEMU"
 // asKeeper is set where it runs it as the keeper of what a machine prints.
 const asKeeper = "STILLPOINT_TEST_CONSOLE"
 
+// settled gives processes that were killed the time that they need to end: whoever waits
+// for them is no leak.
+type settled struct{ *testing.M }
+
+func (s settled) Run() int {
+	code := s.M.Run()
+	for until := time.Now().Add(time.Minute); goleak.Find() != nil && time.Now().Before(until); {
+	}
+	return code
+}
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asFalseQEMU) != "" {
 		fmt.Fprintln(os.Stderr, falseqemu.Play(os.Args[1:]))
@@ -49,7 +60,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(settled{m})
 }
 
 // patience is far more than anything here takes.

@@ -19,15 +19,23 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
-// mute grants claims and loses its answers.
+// mute grants claims and loses its answers, and from the first lost one on all others.
 type mute struct {
 	daemon.Arbiter
-	mute atomic.Bool
+	mute, lost atomic.Bool
+}
+
+func (m *mute) Current(ctx context.Context, machine string) (arbiter.Record, error) {
+	if m.mute.Load() && m.lost.Load() {
+		return arbiter.Record{}, errDeaf
+	}
+	return m.Arbiter.Current(ctx, machine)
 }
 
 func (m *mute) TestAndSet(ctx context.Context, expect uint64, next arbiter.Record) (arbiter.Record, error) {
 	won, err := m.Arbiter.TestAndSet(ctx, expect, next)
 	if m.mute.Load() {
+		m.lost.Store(true)
 		return arbiter.Record{}, arbiter.ErrOutcomeUnknown
 	}
 	return won, err
@@ -178,6 +186,8 @@ func TestAStopMeetsOtherCalls(t *testing.T) {
 		"takeover":           func(a, b *host) error { return b.takeover("m") },
 		"the standby's stop": func(a, b *host) error { return b.stop("m") },
 	}
+	// Alone, or already on its way to be protected by the host that was told to stop it.
+	speaking := map[string]bool{"solo": true, "seeding": true, "protected": true}
 	a, b := pairOfHosts(t)
 	for name, call := range calls {
 		for _, protected := range []bool{true, false} {
@@ -195,13 +205,14 @@ func TestAStopMeetsOtherCalls(t *testing.T) {
 					a.gone("m")
 					b.await("the record and the hosts to agree", func() bool {
 						r, m := b.record("m"), b.machine("m")
-						return r.Voice == "" && m == nil || r.Voice == "b" && m != nil && m.Role == "solo"
+						return r.Voice == "" && m == nil || r.Voice == "b" && m != nil && speaking[m.Role]
 					})
 					if b.machine("m") != nil {
 						if err := b.stop("m"); err != nil {
 							t.Error(err)
 						}
 					}
+					a.gone("m")
 				}
 			})
 		}
