@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 	"github.com/stillpoint-ft/stillpoint/e2e/traffic"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -15,14 +17,18 @@ import (
 var phases = []string{fault.Requested, fault.Quiescing, fault.Stopped, fault.Copying, fault.Copied,
 	fault.Shipping, fault.Sent, fault.Committing}
 
+// ofQEMU are the phases in which QEMU has a part; in the others it is the daemon alone.
+var ofQEMU = []string{fault.Stopped, fault.Copied, fault.Sent}
+
 func TestQEMUKilledInEachPhase(t *testing.T) {
 	onEachQEMU(t, func(t *testing.T, qemu string) {
 		chosen := phases
 		if qemu != scene.DefaultQEMU(build) {
-			chosen = []string{fault.Stopped, fault.Copied, fault.Sent} // the others are the daemon alone
+			chosen = ofQEMU
 		}
 		for _, phase := range chosen {
 			t.Run(phase, func(t *testing.T) {
+				pace.SkipOnSlow(t, slices.Contains(ofQEMU, phase))
 				killed(t, qemu, phase, true, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
 			})
 		}
@@ -32,6 +38,7 @@ func TestQEMUKilledInEachPhase(t *testing.T) {
 func TestHostKilledInEachPhase(t *testing.T) {
 	for _, phase := range phases {
 		t.Run(phase, func(t *testing.T) {
+			pace.SkipOnSlow(t, slices.Contains(ofQEMU, phase))
 			killed(t, "", phase, false, func(s *stage) (time.Time, error) { return s.A.KillAll() })
 		})
 	}

@@ -16,17 +16,11 @@ func onEachQEMU(t *testing.T, test func(t *testing.T, qemu string)) {
 	needLab(t)
 	for i, series := range scene.Series(build) {
 		t.Run("QEMU "+series, func(t *testing.T) {
-			if p := pace.Here(); i > 0 && p.Slowness > tooSlow {
-				t.Skipf("%v; only QEMU %s is tested", p, scene.DefaultQEMU(build))
-			}
+			pace.SkipOnSlow(t, i == 0)
 			test(t, series)
 		})
 	}
 }
-
-// tooSlow is the slowness from which on tests run on one QEMU only, so that their
-// time stays bounded.
-const tooSlow = 3
 
 // TestAPinnedMachineMovesBetweenQEMUs: a machine of one version's type, booted on
 // the newer QEMU, is taken over by the older one and moves back.

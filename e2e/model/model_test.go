@@ -2,9 +2,12 @@ package model
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 )
 
 const (
@@ -46,6 +49,7 @@ func TestModel(t *testing.T) {
 		"runs end, with operators":   {Defines: []string{"FAULTS=1"}, Cycles: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			pace.SkipOnSlow(t, slices.Contains(s.Defines, "FORGOTTEN=1") || len(s.Defines) == 0)
 			r := search(t, s)
 			if r.Violation != "" || !r.Complete {
 				t.Fatalf("violation %q, search complete %v:\n%s", r.Violation, r.Complete, r.Output)
@@ -100,6 +104,7 @@ func TestBadVariants(t *testing.T) {
 		"a lost link is not noticed":                   {Defines: []string{"BAD_STUCK"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			pace.SkipOnSlow(t, slices.Contains(s.Defines, "OUTSIDE"))
 			if r := search(t, s); !strings.HasPrefix(r.Violation, "assertion violated") {
 				t.Fatalf("violation %q, want an assertion:\n%s", r.Violation, r.Output)
 			}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 )
 
 const build = "../../build"
@@ -27,8 +28,9 @@ func TestNemesis(t *testing.T) {
 	if *seed != 0 {
 		seeds = []uint64{*seed}
 	}
-	for _, seed := range seeds {
+	for i, seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			pace.SkipOnSlow(t, i == 0)
 			r, err := Run(t.Context(), Options{Build: build, Seed: seed, Rounds: *rounds, Progress: os.Stderr})
 			if err != nil {
 				t.Fatal(err)

@@ -66,6 +66,27 @@ func work() uint64 {
 	return x
 }
 
+// tooSlow is the slowness from which on tests leave out what others come close to, so
+// that their time stays bounded.
+const tooSlow = 3
+
+// Slow says that only the most telling of many like tests are to run.
+func (p Pace) Slow() bool { return p.Slowness > tooSlow }
+
+// Skipper is what SkipOnSlow needs of a testing.TB.
+type Skipper interface {
+	Helper()
+	Skipf(format string, args ...any)
+}
+
+// SkipOnSlow skips a test on a slow machine unless it is a telling one.
+func SkipOnSlow(t Skipper, telling bool) {
+	t.Helper()
+	if p := Here(); p.Slow() && !telling {
+		t.Skipf("%v; others like it are tested", p)
+	}
+}
+
 // Limit is d on the reference, and longer on a slower machine.
 func (p Pace) Limit(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * max(1, p.Slowness))

@@ -1,6 +1,7 @@
 package pace
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -35,5 +36,27 @@ func TestMeasure(t *testing.T) {
 	t.Log(p)
 	if p.Slowness < 1 || p.Slowness > slowest {
 		t.Errorf("%+v", p)
+	}
+}
+
+// skipped notes that a test was skipped.
+type skipped struct{ why string }
+
+func (s *skipped) Helper() {}
+
+func (s *skipped) Skipf(format string, args ...any) { s.why = fmt.Sprintf(format, args...) }
+
+func TestOnlyASlowMachineSkips(t *testing.T) {
+	here := Here
+	defer func() { Here = here }()
+	for _, c := range []struct {
+		slowness      float64
+		telling, want bool
+	}{{1, false, false}, {3, false, false}, {3.5, false, true}, {3.5, true, false}, {8, false, true}} {
+		Here = func() Pace { return Pace{c.slowness} }
+		var s skipped
+		if SkipOnSlow(&s, c.telling); (s.why != "") != c.want {
+			t.Errorf("%+v: %q", c, s.why)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
@@ -65,8 +66,9 @@ func TestMachines(t *testing.T) {
 	if _, err := os.Stat(scene.QEMUProgram(build, "")); err != nil {
 		t.Fatalf("%v; run \"make setup build\" first", err)
 	}
-	for _, shape := range Few(scene.Series(build)) {
+	for i, shape := range Few(scene.Series(build)) {
 		t.Run(shape.String(), func(t *testing.T) {
+			pace.SkipOnSlow(t, i%3 == 0)
 			r, err := Run(t.Context(), build, shape)
 			if errors.Is(err, ErrNoRoom) {
 				t.Skip(err)

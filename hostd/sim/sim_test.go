@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 )
 
 var (
@@ -39,6 +41,9 @@ func TestSimulation(t *testing.T) {
 	n := *runs
 	if n == 0 {
 		n = ordinaryRuns
+		if p := pace.Here(); p.Slow() {
+			n = p.Count(n, n/10)
+		}
 	}
 	var next atomic.Int64
 	for range runtime.GOMAXPROCS(0) {
