@@ -43,9 +43,14 @@ func TestVerbsOnTheWire(t *testing.T) {
 		{"migrate", `{"uri":"unix:/x"}`, done, func() (any, error) { return nil, c.Migrate(ctx, "unix:/x") }, nil},
 		{"migrate-incoming", `{"uri":"unix:/y"}`, done, func() (any, error) { return nil, c.MigrateIncoming(ctx, "unix:/y") }, nil},
 		{"x-colo-lost-heartbeat", "", done, func() (any, error) { return nil, c.COLOLostHeartbeat(ctx) }, nil},
-		{"x-query-virtio-queue-status", `{"path":"/machine/peripheral/nic0/virtio-backend","queue":0}`,
-			`{"return":{"vring-desc":4096,"last-avail-idx":7,"shadow-avail-idx":7,"used-idx":5,"name":"virtio-net"}}`,
-			func() (any, error) { return c.VirtioQueue(ctx, "/machine/peripheral/nic0/virtio-backend", 0) }, VirtioQueue{4096, 7, 7}},
+		{"qom-get", `{"path":"/machine/peripheral/nic0","property":"csum"}`, `{"return":true}`,
+			func() (any, error) {
+				var on bool
+				err := c.QOMGet(ctx, "/machine/peripheral/nic0", "csum", &on)
+				return on, err
+			}, true},
+		{"qom-get", `{"path":"/machine","property":"type"}`, `{"return":"pc-i440fx-10.0-machine"}`,
+			func() (any, error) { return c.MachineType(ctx) }, "pc-i440fx-10.0"},
 		{"stop", "", done, func() (any, error) { return nil, c.Stop(ctx) }, nil},
 		{"cont", "", done, func() (any, error) { return nil, c.Cont(ctx) }, nil},
 		{"system_powerdown", "", done, func() (any, error) { return nil, c.SystemPowerdown(ctx) }, nil},
@@ -171,13 +176,5 @@ func TestOutOfBandMustBeOffered(t *testing.T) {
 	if err == nil {
 		c.Close()
 		t.Fatal("connected")
-	}
-}
-
-func TestAVirtioQueueIsExhausted(t *testing.T) {
-	for q, want := range map[VirtioQueue]bool{{}: false, {4096, 7, 7}: true, {4096, 8, 7}: false, {4096, 0, 65535}: false} {
-		if got := q.Exhausted(); got != want {
-			t.Errorf("%+v: %v", q, got)
-		}
 	}
 }

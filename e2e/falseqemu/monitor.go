@@ -126,6 +126,8 @@ func (q *qemu) obey(c command) (result string, err error) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status), nil
+	case "qom-get":
+		return fmt.Sprintf(`"pc-i440fx-%d.0-machine"`, q.guest.Series), nil
 	case "query-yank":
 		return `[]`, nil
 	case "query-block":

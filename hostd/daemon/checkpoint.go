@@ -99,9 +99,6 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 		p.learned = p.policy.Skipped(p.learned, t.started, time.Now())
 		return nil, err
 	}
-	if !t.quiesced {
-		p.awaitBuffers()
-	}
 	defer p.watchCheckpoint()()
 	if err := p.copyEpoch(t, number); err != nil {
 		return nil, err

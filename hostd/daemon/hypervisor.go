@@ -30,7 +30,7 @@ type QEMU interface {
 	DialIncoming(ctx context.Context) (net.Conn, error)
 	RAMFile() string
 	Taps() []string
-	ReceiveQueue(port int) (path string, queue int)
+	CardPath(port int) string
 	Pid() int
 	// UrgentSocket is the supervisor's monitor.
 	UrgentSocket() string

@@ -21,10 +21,11 @@ var errSlowGreeting = errors.New("the peer took too long to say what it wants")
 // Versions of the messages between hosts: the newest and the oldest that this
 // host speaks. A pair speaks the newest that both know.
 const (
-	protocolNewest = 4
+	protocolNewest = 5
 	protocolOldest = 1
 	protocolPacked = 3 // the first with replica.TypePacked
 	protocolDigest = 4 // the first with replica.TypeDigest
+	protocolCards  = 5 // the first with replica.TypeCards
 )
 
 // Reasons of a Reject, for programs.
@@ -72,7 +73,7 @@ func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 	if s.Name != hello.Machine {
 		return fmt.Errorf("the peer said machine %q and sent machine %q", hello.Machine, s.Name)
 	}
-	return d.becomeStandby(l, hello.Host, prepare.Generation, s)
+	return d.becomeStandby(l, hello, prepare.Generation, s)
 }
 
 // greeting reads what a primary sends before a QEMU is started for it. It must
@@ -113,7 +114,7 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 	return hello, l.Send(replica.Header{Type: replica.TypeWelcome}, welcome.Append(nil))
 }
 
-func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, s spec.Machine) error {
+func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uint64, s spec.Machine) error {
 	ctx, cancel := d.whileLinked(l)
 	defer cancel()
 	ctx, end := context.WithTimeout(ctx, prepareLimit)
@@ -132,7 +133,7 @@ func (d *Daemon) becomeStandby(l *link.Link, primary string, generation uint64, 
 		return err
 	}
 	d.add(g) // before its run loop, which may retire it at once
-	if err := g.prepared(ctx, l, primary, generation); err != nil {
+	if err := g.prepared(ctx, l, hello, generation); err != nil {
 		g.remove()
 		d.forget(g.name)
 		return err
@@ -219,7 +220,7 @@ func (g *guest) ended() bool {
 }
 
 // prepared makes the waiting QEMU ready for a takeover and tells the primary.
-func (g *guest) prepared(ctx context.Context, l *link.Link, primary string, generation uint64) error {
+func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello, generation uint64) error {
 	if err := g.qemu.Monitor().SetCapabilities(ctx, map[string]bool{"x-ignore-shared": true}); err != nil {
 		return err
 	}
@@ -228,14 +229,19 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, primary string, gene
 		return err
 	}
 	g.board.setQEMU(version.String())
+	if hello.Protocol >= protocolCards {
+		if err := l.Send(replica.Header{Type: replica.TypeCards}, g.offers(ctx).Append(nil)); err != nil {
+			return err
+		}
+	}
 	if err := g.qemu.Monitor().MigrateIncoming(ctx, g.qemu.IncomingURI()); err != nil {
 		return err
 	}
-	if err := g.makeStandby(l, primary); err != nil {
+	if err := g.makeStandby(l, hello.Host); err != nil {
 		return err
 	}
 	s := g.standby
-	g.start(pair.BecomeStandby{Primary: primary, Generation: generation})
+	g.start(pair.BecomeStandby{Primary: hello.Host, Generation: generation})
 	s.begin()
 	reply := replica.Prepared{QEMUVersion: version.String()}
 	return l.Send(replica.Header{Type: replica.TypePrepared}, reply.Append(nil))

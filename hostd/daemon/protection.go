@@ -43,7 +43,6 @@ type protection struct {
 	place     int           // among the machines of this host
 	policy    policy.Policy
 	learned   policy.State
-	buffers   buffers        // what the guest had of them at the last checkpoint
 	torn      int            // checkpoints in a row
 	outputs   []*gate.Output // what the guest said in them
 	addresses []gate.Address // that the standby knows
@@ -193,13 +192,20 @@ func (p *protection) hello(protocol uint16) error {
 // prepare has the standby start a QEMU that waits.
 func (p *protection) prepare() error {
 	g := p.g
-	text, err := g.spec.Marshal()
+	ctx, cancel := context.WithTimeout(p.ctx, alikeLimit)
+	defer cancel()
+	text, err := g.specByVersion(ctx).Marshal()
 	if err != nil {
 		return err
 	}
 	prepare := replica.Prepare{Spec: text, Generation: g.board.generation()}
 	if err := p.link.Send(replica.Header{Type: replica.TypePrepare, Generation: prepare.Generation}, prepare.Append(nil)); err != nil {
 		return err
+	}
+	if p.protocol >= protocolCards {
+		if err := p.checkCards(ctx); err != nil {
+			return err
+		}
 	}
 	_, err = p.expect(replica.TypePrepared)
 	return err

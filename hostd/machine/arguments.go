@@ -99,11 +99,8 @@ func (m *Machine) agent() []string {
 
 func cardID(port int) string { return fmt.Sprintf("nic%d", port) }
 
-// ReceiveQueue is where QEMU's object model has the card of a port, for
-// qmp.Client.VirtioQueue; its receive queue is number 0.
-func (m *Machine) ReceiveQueue(port int) (path string, queue int) {
-	return "/machine/peripheral/" + cardID(port) + "/virtio-backend", 0
-}
+// CardPath is where QEMU's object model has the card of a port.
+func (m *Machine) CardPath(port int) string { return "/machine/peripheral/" + cardID(port) }
 
 func (m *Machine) networkPort(i int, p spec.Port) []string {
 	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=port%d,mac=%s", cardID(i), i, p.MAC)

@@ -446,10 +446,10 @@ func (h *handle) Pid() int {
 	return h.q.pid
 }
 
-func (h *handle) RAMFile() string                           { return h.q.ramFile }
-func (h *handle) Taps() []string                            { return nil }
-func (h *handle) ReceiveQueue(int) (path string, queue int) { return "", 0 }
-func (h *handle) UrgentSocket() string                      { return "" }
+func (h *handle) RAMFile() string      { return h.q.ramFile }
+func (h *handle) Taps() []string       { return nil }
+func (h *handle) CardPath(int) string  { return "" }
+func (h *handle) UrgentSocket() string { return "" }
 
 func (h *handle) Ending() <-chan struct{} { return h.q.ending }
 func (h *handle) Exited() <-chan struct{} { return h.q.exited }

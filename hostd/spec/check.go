@@ -23,6 +23,9 @@ var (
 	channelName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 )
 
+// IsMachineType says that a specification may name this machine type.
+func IsMachineType(name string) bool { return machineType.MatchString(name) }
+
 func (m Machine) check(f *yamlfile.File) {
 	if !machineName.MatchString(m.Name) {
 		f.Problem("name", "%q is no machine name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", m.Name)

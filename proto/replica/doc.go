@@ -33,7 +33,9 @@
 // The header's version is that of the framing. What two hosts say within it is
 // the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
 // [TypeInputLog], [TypeInputStored] and [TypeInputCut]; 3 adds [TypePacked]
-// and [TypePackedDevice]; 4 adds [TypeDigest], in each epoch. A pair speaks the newest that both sides know.
+// and [TypePackedDevice]; 4 adds [TypeDigest], in each epoch;
+// 5 adds [TypeCards], before [TypePrepared]. A pair speaks the newest that both sides
+// know.
 //
 // Nothing here does policy or starts a goroutine.
 package replica

@@ -101,6 +101,35 @@ func DecodePrepared(p []byte) (Prepared, error) {
 	return done(f, TypePrepared, m)
 }
 
+// Cards are the names of the features, as QEMU calls its properties, that the card of each
+// port offers at the standby; none where its QEMU does not tell.
+type Cards [][]string
+
+// Append appends the payload to b.
+func (m Cards) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(m)))
+	for _, features := range m {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(features)))
+		for _, name := range features {
+			b = appendString(b, name)
+		}
+	}
+	return b
+}
+
+// DecodeCards decodes a payload of [TypeCards].
+func DecodeCards(p []byte) (Cards, error) {
+	f := &fields{rest: p}
+	m := make(Cards, f.count(4))
+	for i := range m {
+		m[i] = make([]string, f.count(2))
+		for k := range m[i] {
+			m[i][k] = f.name()
+		}
+	}
+	return done(f, TypeCards, m)
+}
+
 // A Section says how QEMU's stream numbers its RAM section.
 type Section struct{ ID, Instance, Version uint32 }
 

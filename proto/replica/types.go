@@ -36,6 +36,7 @@ const (
 	TypePacked                         // P: PackedBatch; since protocol 3
 	TypePackedDevice                   // P: PackedBatch of the device state; since protocol 3
 	TypeDigest                         // P: Digest; since protocol 4
+	TypeCards                          // S: Cards, before Prepared; since protocol 5
 	typeEnd
 )
 
@@ -78,6 +79,7 @@ var types = [typeEnd]struct {
 	TypePacked:         {"packed", MaxPayload},
 	TypePackedDevice:   {"packed-device", MaxPayload},
 	TypeDigest:         {"digest", digestSize},
+	TypeCards:          {"cards", large},
 }
 
 // String names the type.

@@ -1,0 +1,96 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/proto/replica"
+)
+
+// A machine can be taken over by a QEMU that makes the same machine of the same
+// devices. What hosts unlike each other would make otherwise is settled before
+// anything is copied: the standby is asked for the machine type by its version, and
+// its cards must offer what those of the guest do.
+
+// alikeLimit bounds what QEMU is asked for that.
+const alikeLimit = 10 * time.Second
+
+// specByVersion names the machine type that an alias like "pc" stands for on this host.
+func (g *guest) specByVersion(ctx context.Context) spec.Machine {
+	s := g.spec
+	name, err := g.qemu.Monitor().MachineType(ctx)
+	if err != nil {
+		g.log.Debug("QEMU does not tell its machine type; the standby takes its own", "machine-type", s.Machine, "error", err)
+		return s
+	}
+	if spec.IsMachineType(name) {
+		s.Machine = name
+	}
+	return s
+}
+
+// cardFeatures are those properties of QEMU's virtio cards that a guest may use and
+// that hosts may lack (hw/net/virtio-net.c, virtio_net_properties).
+var cardFeatures = []string{"mrg_rxbuf", "csum", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
+	"guest_uso4", "guest_uso6", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "host_uso"}
+
+// offers are the features that this QEMU's cards offer; none where it does not tell: an
+// earlier version of this daemon has started it.
+func (g *guest) offers(ctx context.Context) (cards replica.Cards) {
+	uso := gate.TapsHaveUSO()
+	for i, port := range g.spec.Ports {
+		path, offered := g.qemu.CardPath(i), []string{}
+		var id string
+		if err := g.qemu.Monitor().QOMGet(ctx, path, "type", &id); err != nil {
+			g.log.Debug("QEMU does not tell what a card offers", "port", port.Name, "error", err)
+			return nil
+		}
+		for _, name := range cardFeatures {
+			var on bool // a property that this QEMU does not know is off
+			_ = g.qemu.Monitor().QOMGet(ctx, path, name, &on)
+			if on && (uso || !strings.Contains(name, "uso")) {
+				offered = append(offered, name)
+			}
+		}
+		cards = append(cards, offered)
+	}
+	return cards
+}
+
+// checkCards compares what the standby's cards offer with what those of this host do:
+// the guest may have come to use any of it.
+func (p *protection) checkCards(ctx context.Context) error {
+	payload, err := p.expect(replica.TypeCards)
+	if err != nil {
+		return err
+	}
+	there, err := replica.DecodeCards(payload)
+	here := p.g.offers(ctx)
+	if err != nil || len(there) == 0 || len(here) == 0 {
+		return err
+	}
+	if len(there) != len(here) {
+		return fmt.Errorf("the standby tells of %d cards of a machine that has %d", len(there), len(here))
+	}
+	for i, port := range p.g.spec.Ports {
+		if missing := without(here[i], there[i]); len(missing) > 0 {
+			return fmt.Errorf("the standby's card of port %s does not offer %s, which the guest may use: the hosts' kernels or QEMUs differ; "+
+				"bring them to one version, or start the machine anew with \"offloads: false\" for that port", port.Name, strings.Join(missing, ", "))
+		}
+	}
+	return nil
+}
+
+func without(all, some []string) (rest []string) {
+	for _, name := range all {
+		if !slices.Contains(some, name) {
+			rest = append(rest, name)
+		}
+	}
+	return rest
+}
