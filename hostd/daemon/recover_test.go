@@ -246,6 +246,8 @@ func TestATakeoverThatNeverRan(t *testing.T) {
 	<-reached
 	b.end()
 	<-took
+	// The machine's tasks on b are told to end before their link to a is closed.
+	a.await("the end of the link", func() bool { m := a.machine("m"); return m == nil || m.Role != "protected" })
 	off.Do(func() { close(goOn) })
 	if err := <-b.served; err != nil {
 		t.Fatal(err)
