@@ -221,12 +221,16 @@ func keep(files []string, limit int64) *exec.Cmd {
 func (h *host) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if list, err := h.client.ListMachines(ctx, &control.ListMachinesRequest{}); err == nil {
-		for _, m := range list.Machines {
+	for left := true; left && ctx.Err() == nil; {
+		list, err := h.client.ListMachines(ctx, &control.ListMachinesRequest{})
+		if err != nil {
+			h.t.Errorf("host %s does not answer any more: %v", h.config.Host, err)
+			break
+		}
+		for _, m := range list.Machines { // one that comes or goes just now refuses
 			h.client.StopMachine(ctx, &control.MachineRequest{Name: m.Name})
 		}
-	} else {
-		h.t.Errorf("host %s does not answer any more: %v", h.config.Host, err)
+		left = len(list.Machines) > 0
 	}
 	h.end()
 	h.conn.Close()

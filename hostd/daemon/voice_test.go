@@ -6,7 +6,27 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
+
+// TestAClosedDoorLetsNothingLeave: what speaks does not come as far as the gate, which
+// is none here.
+func TestAClosedDoorLetsNothingLeave(t *testing.T) {
+	g := &guest{door: voice.NewDoor("a")}
+	g.door.Stands(arbiter.Record{Voice: "a", Generation: 1})
+	g.door.Stop()
+	if all, spoken := g.releaseUntil(1, time.Now().Add(time.Hour)); all || spoken {
+		t.Error("an epoch was released")
+	}
+	if g.beginToSpeak(nil) {
+		t.Error("a takeover has spoken")
+	}
+	g.passUntil(time.Now().Add(time.Hour))
+	g.announceAgain()
+}
 
 // TestOneDoor: only voice.go calls what lets output leave, and there a door stands
 // before each call.
