@@ -3,10 +3,12 @@ package nemesis
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
+	voices "github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
 
 // wish is what an operator does while other things break. It may be refused, or
@@ -117,15 +119,24 @@ func (n *nemesis) restartMachine(ctx context.Context, from, to *lab.Host) error 
 	if err := n.judgeSilence(ctx); err != nil {
 		return err
 	}
-	n.startMachine(ctx, to)
+	_ = n.startMachine(ctx, to)
 	return nil
 }
 
 // startMachine on a host; it may be refused.
-func (n *nemesis) startMachine(ctx context.Context, h *lab.Host) {
+func (n *nemesis) startMachine(ctx context.Context, h *lab.Host) error {
 	ctx, cancel := context.WithTimeout(ctx, n.Pace.Limit(callLimit))
 	defer cancel()
-	h.StartMachine(ctx, n.NAT())
+	_, err := h.StartMachine(ctx, n.NAT())
+	return err
+}
+
+// startSomewhere starts a machine of which nothing is left: where it was wished, or, where
+// the refusal says that another host has the voice, on that one.
+func startSomewhere[H any](wished, other H, start func(H) error) {
+	if err := start(wished); err != nil && strings.Contains(err.Error(), voices.ErrHeld.Error()) {
+		_ = start(other)
+	}
 }
 
 // stopped tells which host has said when that it has stopped the machine.

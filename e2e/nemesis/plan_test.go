@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	voices "github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -218,6 +219,22 @@ func TestGiven(t *testing.T) {
 	} {
 		if got := given(c.events, run, at); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// TestALostMachineIsStartedWhereItsVoiceIs: a host that died with the machine has the
+// voice still, and none other may start it.
+func TestALostMachineIsStartedWhereItsVoiceIs(t *testing.T) {
+	held := fmt.Errorf("claim: %w: host b does", voices.ErrHeld)
+	for _, c := range []struct {
+		refusal error
+		want    string
+	}{{nil, "a"}, {errors.New("no answer"), "a"}, {held, "ab"}} {
+		asked := ""
+		startSomewhere("a", "b", func(h string) error { asked += h; return c.refusal })
+		if asked != c.want {
+			t.Errorf("refused with %v: asked %q, want %q", c.refusal, asked, c.want)
 		}
 	}
 }

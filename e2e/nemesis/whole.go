@@ -100,19 +100,23 @@ func (n *nemesis) help(ctx context.Context, todo step, h *lab.Host, w *wish) err
 			return err
 		}
 		n.report.Anew++
-		n.startMachine(ctx, n.Host(w.on))
+		wished := n.Host(w.on)
+		startSomewhere(wished, n.other(wished), func(h *lab.Host) error { return n.startMachine(ctx, h) })
 	case protectIt:
-		other := n.Hosts[0]
-		if other == h {
-			other = n.Hosts[1]
-		}
-		h.Protect(ctx, scene.Machine, other.Name)
+		h.Protect(ctx, scene.Machine, n.other(h).Name)
 	case clearIt:
 		h.StopMachine(ctx, scene.Machine)
 	case adoptIt:
 		n.adopt(ctx, h)
 	}
 	return nil
+}
+
+func (n *nemesis) other(h *lab.Host) *lab.Host {
+	if n.Hosts[0] == h {
+		return n.Hosts[1]
+	}
+	return n.Hosts[0]
 }
 
 // adopt is what an operator does about a machine that the daemon has left alone: it has

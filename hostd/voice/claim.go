@@ -112,7 +112,7 @@ func Start(ctx context.Context, s Store, machine, host string) (arbiter.Record, 
 		return stands, err
 	}
 	if stands.Voice != "" && stands.Voice != host {
-		return stands, fmt.Errorf("%w: host %s does for %s (generation %d); stop it there first", ErrHeld, stands.Voice, machine, stands.Generation)
+		return stands, fmt.Errorf("%w: host %s does for %s (generation %d); stop it there first, or start it there if nothing is left of it", ErrHeld, stands.Voice, machine, stands.Generation)
 	}
 	return Claim{Machine: machine, Kind: Started, Host: host, Expect: stands.Generation}.Make(ctx, s)
 }
