@@ -33,7 +33,7 @@ func (m *Machine) stepPrimary(e Event) {
 }
 
 func (m *Machine) start(e Started) {
-	if m.role != Unprotected || m.runs || m.stopping {
+	if m.role != Unprotected || m.runs || m.stopping || e.Generation < m.generation {
 		return
 	}
 	m.runs, m.generation = true, e.Generation

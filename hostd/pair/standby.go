@@ -40,7 +40,7 @@ func (m *Machine) dropped(e StandbyDropped) {
 
 // become: a machine that runs here is never replaced.
 func (m *Machine) become(e BecomeStandby) {
-	if m.role != Unprotected || m.runs || m.gone || e.Primary == m.host {
+	if m.role != Unprotected || m.runs || m.gone || m.stopping || e.Primary == m.host || e.Generation < m.generation {
 		return
 	}
 	m.role, m.peer, m.generation, m.standby = Standby, e.Primary, e.Generation, standby{}
