@@ -12,7 +12,6 @@ var (
 	stopTests      = []string{"Door", "./hostd/daemon"}
 	tornTests      = []string{"Torn", "./hostd/daemon"}
 	stallTests     = []string{"TestAGuestIsFreed|TestAQEMUThatHangs", "./hostd/daemon"}
-	inputTests     = []string{"TestOldFrames|TestATakeover", "./hostd/daemon"}
 	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
 )
 
@@ -138,8 +137,8 @@ var mutants = []mutant{
 		"p.outputs = t.output", "p.outputs = nil", tornTests},
 	{"a QEMU whose machine nobody else holds is ended", "hostd/daemon/watchdog.go",
 		"return role == string(pair.Protected) && p.acked.Load() > 0", "return role != \"\"", stallTests},
-	{"a takeover hands the log in after what arrives", "hostd/daemon/takeover.go",
-		"replayed := s.input.Replay(g.handIn)\n\tlast", "g.gate.OpenInput()\n\treplayed := s.input.Replay(g.handIn)\n\tlast", inputTests},
+	{"what a takeover hands in comes after what arrived", "hostd/gate/feed.go",
+		"if g.mayInject() {\n\t\tp.blocked", "if g.mayInject() && p.lane.waiting() == 0 {\n\t\tp.blocked", gateTests},
 	{"an epoch whose digest is another is stored", "hostd/replica/sums.go",
 		"if memory != e.digest.Memory {", "if false {", replicaTests},
 	{"a mark of what a member has acknowledged is not looked at", "hostd/arbiter/mark.go",
