@@ -118,7 +118,7 @@ func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
 		g.want(wanted)
 		return fmt.Errorf("unprotect machine %s: %w", g.name, err)
 	}
-	return g.await(ctx, func(role string) (bool, error) {
+	err := g.await(ctx, func(role string) (bool, error) {
 		switch role {
 		case string(pair.Unprotected), string(pair.Solo):
 			return true, nil
@@ -127,6 +127,10 @@ func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
 		}
 		return false, nil
 	})
+	if err == nil {
+		g.saveSoon(ctx)
+	}
+	return err
 }
 
 // Switchover moves a protected machine to its standby, losing nothing.

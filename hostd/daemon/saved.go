@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,6 +75,24 @@ func (g *guest) saveChange() {
 		}
 		err = g.save()
 		g.noteUnsaved(err)
+	}
+}
+
+// saveSoon returns when a later daemon knows what this one does, or would know it if the
+// disk were quicker: a daemon that dies right after an operator's command has kept it.
+func (g *guest) saveSoon(ctx context.Context) {
+	saved := make(chan struct{})
+	g.task(func() {
+		defer close(saved)
+		g.saveChange()
+	})
+	limit := time.NewTimer(saveRetry)
+	defer limit.Stop()
+	select {
+	case <-saved:
+	case <-limit.C:
+	case <-g.ctx.Done():
+	case <-ctx.Done():
 	}
 }
 

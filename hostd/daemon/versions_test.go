@@ -94,7 +94,7 @@ func TestAStandbyOfAnOlderProtocol(t *testing.T) {
 			a.await("epochs", func() bool { return old.epochs.Load() > 5 })
 			want := int64(0)
 			if old.protocol == 1 {
-				want = 3 // of 4, of 3, and of 2
+				want = 4 // of 5, of 4, of 3, and of 2
 			}
 			if old.refused.Load() != want || old.strange.Load() != 0 {
 				t.Errorf("refused %d times, and heard %d messages of another protocol", old.refused.Load(), old.strange.Load())
