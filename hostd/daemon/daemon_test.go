@@ -222,7 +222,7 @@ func (h *host) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	// Others may protect their machines by this host again and again.
-	for left, until := true, time.Now().Add(patience/12); left && time.Now().Before(until); {
+	for left, until := true, time.Now().Add(patience/60); left && time.Now().Before(until); {
 		list, err := h.client.ListMachines(ctx, &control.ListMachinesRequest{})
 		if err != nil {
 			h.t.Errorf("host %s does not answer any more: %v", h.config.Host, err)
