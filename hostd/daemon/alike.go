@@ -2,14 +2,16 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
+	"github.com/stillpoint-ft/stillpoint/qmp"
 )
 
 // A machine can be taken over by a QEMU that makes the same machine of the same
@@ -39,27 +41,48 @@ func (g *guest) specByVersion(ctx context.Context) spec.Machine {
 var cardFeatures = []string{"mrg_rxbuf", "csum", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
 	"guest_uso4", "guest_uso6", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "host_uso"}
 
-// offers are the features that this QEMU's cards offer; none where it does not tell: an
-// earlier version of this daemon has started it.
-func (g *guest) offers(ctx context.Context) (cards replica.Cards) {
-	uso := gate.TapsHaveUSO()
+// offers are the features that this QEMU's cards offer; none where it has no such cards:
+// an earlier version of this daemon has started it.
+func (g *guest) offers(ctx context.Context) (cards replica.Cards, err error) {
+	uso := machine.TapsHaveUSO()
 	for i, port := range g.spec.Ports {
-		path, offered := g.qemu.CardPath(i), []string{}
-		var id string
-		if err := g.qemu.Monitor().QOMGet(ctx, path, "type", &id); err != nil {
-			g.log.Debug("QEMU does not tell what a card offers", "port", port.Name, "error", err)
-			return nil
+		get := func(property string, value any) error {
+			return g.qemu.Monitor().QOMGet(ctx, machine.CardPath(i), property, value)
 		}
-		for _, name := range cardFeatures {
-			var on bool // a property that this QEMU does not know is off
-			_ = g.qemu.Monitor().QOMGet(ctx, path, name, &on)
-			if on && (uso || !strings.Contains(name, "uso")) {
-				offered = append(offered, name)
-			}
+		offered, err := featuresOf(get, uso)
+		if err != nil {
+			return nil, fmt.Errorf("ask QEMU what the card of port %s offers: %w", port.Name, err)
+		}
+		if offered == nil {
+			return nil, nil
 		}
 		cards = append(cards, offered)
 	}
-	return cards
+	return cards, nil
+}
+
+// featuresOf one card, which get asks; nil if there is none. What QEMU refuses to tell it
+// does not know. Any other error tells nothing, and must not pass for "off".
+func featuresOf(get func(property string, value any) error, uso bool) ([]string, error) {
+	refused := func(err error) bool { return errors.As(err, new(*qmp.RefusedError)) }
+	var kind string
+	if err := get("type", &kind); err != nil {
+		if refused(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	offered := []string{}
+	for _, name := range cardFeatures {
+		var on bool
+		if err := get(name, &on); err != nil && !refused(err) {
+			return nil, err
+		}
+		if on && (uso || !strings.Contains(name, "uso")) {
+			offered = append(offered, name)
+		}
+	}
+	return offered, nil
 }
 
 // checkCards compares what the standby's cards offer with what those of this host do:
@@ -70,7 +93,10 @@ func (p *protection) checkCards(ctx context.Context) error {
 		return err
 	}
 	there, err := replica.DecodeCards(payload)
-	here := p.g.offers(ctx)
+	if err != nil {
+		return err
+	}
+	here, err := p.g.offers(ctx)
 	if err != nil || len(there) == 0 || len(here) == 0 {
 		return err
 	}

@@ -1,9 +1,47 @@
 package daemon
 
 import (
+	"errors"
 	"slices"
 	"testing"
+
+	"github.com/stillpoint-ft/stillpoint/qmp"
 )
+
+// TestFeaturesOfACard: what QEMU does not know is off, and what it did not answer is
+// unknown, which is neither.
+func TestFeaturesOfACard(t *testing.T) {
+	silent := errors.New("no answer")
+	card := func(errs map[string]error) func(string, any) error {
+		return func(property string, value any) error {
+			if err := errs[property]; err != nil {
+				return err
+			}
+			if on, ok := value.(*bool); ok {
+				*on = property == "csum" || property == "guest_tso4" || property == "host_uso"
+			}
+			return nil
+		}
+	}
+	for name, c := range map[string]struct {
+		errs map[string]error
+		uso  bool
+		want []string
+		err  error
+	}{
+		"all told":           {nil, true, []string{"csum", "guest_tso4", "host_uso"}, nil},
+		"taps without USO":   {nil, false, []string{"csum", "guest_tso4"}, nil},
+		"a property unknown": {map[string]error{"guest_tso4": &qmp.RefusedError{}}, true, []string{"csum", "host_uso"}, nil},
+		"no such card":       {map[string]error{"type": &qmp.RefusedError{}}, true, nil, nil},
+		"no answer":          {map[string]error{"guest_tso4": silent}, true, nil, silent},
+		"no answer at all":   {map[string]error{"type": silent}, true, nil, silent},
+	} {
+		got, err := featuresOf(card(c.errs), c.uso)
+		if !slices.Equal(got, c.want) || !errors.Is(err, c.err) || (got == nil) != (c.want == nil) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
 
 func TestWithout(t *testing.T) {
 	if rest := without([]string{"A", "B", "C"}, []string{"C", "A", "D"}); !slices.Equal(rest, []string{"B"}) {

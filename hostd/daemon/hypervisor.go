@@ -30,7 +30,6 @@ type QEMU interface {
 	DialIncoming(ctx context.Context) (net.Conn, error)
 	RAMFile() string
 	Taps() []string
-	CardPath(port int) string
 	Pid() int
 	// UrgentSocket is the supervisor's monitor.
 	UrgentSocket() string

@@ -230,7 +230,11 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 	}
 	g.board.setQEMU(version.String())
 	if hello.Protocol >= protocolCards {
-		if err := l.Send(replica.Header{Type: replica.TypeCards}, g.offers(ctx).Append(nil)); err != nil {
+		cards, err := g.offers(ctx)
+		if err != nil {
+			return err
+		}
+		if err := l.Send(replica.Header{Type: replica.TypeCards}, cards.Append(nil)); err != nil {
 			return err
 		}
 	}

@@ -100,7 +100,7 @@ func (m *Machine) agent() []string {
 func cardID(port int) string { return fmt.Sprintf("nic%d", port) }
 
 // CardPath is where QEMU's object model has the card of a port.
-func (m *Machine) CardPath(port int) string { return "/machine/peripheral/" + cardID(port) }
+func CardPath(port int) string { return "/machine/peripheral/" + cardID(port) }
 
 func (m *Machine) networkPort(i int, p spec.Port) []string {
 	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=port%d,mac=%s", cardID(i), i, p.MAC)

@@ -448,7 +448,6 @@ func (h *handle) Pid() int {
 
 func (h *handle) RAMFile() string      { return h.q.ramFile }
 func (h *handle) Taps() []string       { return nil }
-func (h *handle) CardPath(int) string  { return "" }
 func (h *handle) UrgentSocket() string { return "" }
 
 func (h *handle) Ending() <-chan struct{} { return h.q.ending }
