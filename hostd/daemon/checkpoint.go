@@ -92,7 +92,7 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 	t := &taken{epoch: e, started: time.Now(), last: p.last.Load()}
 	p.reach(fault.Requested, number)
 	g.gate.HoldInput()
-	g.awaitTaken(p.ctx)
+	g.awaitTaken(p.ctx, takenLimit)
 	p.reach(fault.Quiescing, number)
 	if err := p.quiesce(t, number); err != nil {
 		p.reopen(number)

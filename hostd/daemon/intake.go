@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// takenLimit bounds how long a guest may go on to take what was handed to it.
+// takenLimit bounds how long a checkpoint waits for a guest to take what was handed to it.
 const takenLimit = time.Second
 
 // awaitTaken lets the guest, which runs, take what was handed to it. Input is held. A
 // packet for which a guest has no buffer waits inside QEMU, one for each port, and is
 // dropped when the guest is stopped.
-func (g *guest) awaitTaken(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, takenLimit)
+func (g *guest) awaitTaken(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := g.gate.AwaitTaken(ctx); err != nil {
 		g.log.Debug("the guest is stopped while packets wait for it", "error", err)

@@ -399,9 +399,11 @@ func (s *seedStill) begin() {
 		s.reopen(0)
 	})
 	s.g.gate.HoldInput()
-	s.g.awaitTaken(s.ctx)
+	// QEMU's stream is not read meanwhile, and may hold the guest up: not for long.
+	limit := time.Duration(s.g.spec.Protection.QuiesceDeadline)
+	s.g.awaitTaken(s.ctx, limit)
 	if s.g.agent != nil {
-		_, err := s.g.agent.Quiesce(s.ctx, 0, time.Duration(s.g.spec.Protection.QuiesceDeadline))
+		_, err := s.g.agent.Quiesce(s.ctx, 0, limit)
 		s.g.log.Debug("end of the first copy", "quiesced", err == nil)
 	}
 }
