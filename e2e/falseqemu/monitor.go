@@ -43,8 +43,9 @@ type command struct {
 	Execute   string
 	OutOfBand string `json:"exec-oob"`
 	Arguments struct {
-		URI          string
-		Capabilities []struct {
+		URI            string
+		Path, Property string
+		Capabilities   []struct {
 			Capability string
 			State      bool
 		}
@@ -127,7 +128,7 @@ func (q *qemu) obey(c command) (result string, err error) {
 		defer q.mu.Unlock()
 		return fmt.Sprintf(`{"status":%q,"ram":{"dirty-sync-count":3}}`, q.status), nil
 	case "qom-get":
-		return fmt.Sprintf(`"pc-i440fx-%d.0-machine"`, q.guest.Series), nil
+		return q.property(c.Arguments.Path, c.Arguments.Property)
 	case "query-yank":
 		return `[]`, nil
 	case "query-block":
@@ -152,6 +153,19 @@ func (q *qemu) obey(c command) (result string, err error) {
 		q.setRunState("running")
 	}
 	return `{}`, nil
+}
+
+// property of an object. A card offers everything.
+func (q *qemu) property(path, name string) (string, error) {
+	switch {
+	case path == "/machine" && name == "type":
+		return fmt.Sprintf(`"pc-i440fx-%d.0-machine"`, q.guest.Series), nil
+	case !strings.HasPrefix(path, "/machine/peripheral/"):
+		return "", fmt.Errorf("Device '%s' not found", path)
+	case name == "type":
+		return `"virtio-net-pci"`, nil
+	}
+	return "true", nil
 }
 
 // setCapabilities refuses what the series refuses. They stay from one migration to

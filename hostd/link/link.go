@@ -12,6 +12,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -46,6 +47,7 @@ type Link struct {
 		buffer *bufio.Writer // nil where the kernel gathers a frame's parts
 		spoke  bool          // a frame was sent since the last beat
 		beat   []byte
+		failed error // the peer has hung up; the link lives until it is heard out
 	}
 	r *replica.Reader
 
@@ -82,15 +84,28 @@ const stuckAfter = 5
 // write one frame with the send lock held.
 func (l *Link) write(h replica.Header, parts ...[]byte) error {
 	l.send.spoke = true
+	if l.send.failed != nil {
+		return l.send.failed
+	}
 	_ = l.conn.SetWriteDeadline(time.Now().Add(stuckAfter * l.o.Limit)) // a link that has ended says so below
 	err := l.send.w.Write(h, parts...)
 	if err == nil && l.send.buffer != nil {
 		err = l.send.buffer.Flush()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
+		l.hearOut(err)
+	case err != nil:
 		l.Close(err)
 	}
 	return err
+}
+
+// hearOut a peer that has hung up, with the send lock held: what it said last, which may
+// be why, can still be read. That ends the link, or the limit does if nobody reads.
+func (l *Link) hearOut(err error) {
+	l.send.failed = err
+	time.AfterFunc(l.o.Limit, func() { l.Close(err) })
 }
 
 // listener notes when the peer was last heard, byte by byte: a large frame on
@@ -111,7 +126,7 @@ func (l *Link) Peer() string { return l.conn.RemoteAddr().String() }
 // Send writes one frame. It blocks while the peer does not read: that is the
 // back-pressure. A peer that does not take the frame in five times the limit has
 // lost the link, whatever it says meanwhile. It may be called concurrently; a
-// failed send ends the link.
+// failed send ends the link, after what a peer that has hung up said last.
 func (l *Link) Send(h replica.Header, parts ...[]byte) error {
 	l.send.Lock()
 	defer l.send.Unlock()
@@ -191,7 +206,7 @@ func (l *Link) beat(seq uint64) {
 		return
 	}
 	l.send.beat = replica.Heartbeat{Seq: seq, SentNanos: time.Now().UnixNano()}.Append(l.send.beat[:0])
-	_ = l.write(replica.Header{Type: replica.TypeHeartbeat}, l.send.beat) // a failure has ended the link
+	_ = l.write(replica.Header{Type: replica.TypeHeartbeat}, l.send.beat) // a failure ends the link
 	l.send.spoke = false
 }
 

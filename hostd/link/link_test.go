@@ -111,6 +111,46 @@ func TestGarbageEndsTheLink(t *testing.T) {
 	<-b.Done()
 }
 
+// A peer that refuses hangs up with heartbeats unread: TCP resets the connection then,
+// and a send may fail before the reason has been read.
+func TestWhatAPeerSaidLastIsHeard(t *testing.T) {
+	a, b := ends(t, options(), options())
+	a.beat(1)
+	if err := b.Send(replica.Header{Type: replica.TypeReject}, replica.Reject{Reason: "no room"}.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	b.Close(nil)
+	for failed := false; !failed; {
+		a.beat(2)
+		a.send.Lock()
+		failed = a.send.failed != nil
+		a.send.Unlock()
+	}
+	h, payload, err := a.Receive()
+	if err != nil || h.Type != replica.TypeReject {
+		t.Fatalf("got %v, %v, want the reject", h.Type, err)
+	}
+	if r, err := replica.DecodeReject(payload); err != nil || r.Reason != "no room" {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if _, _, err := a.Receive(); err == nil {
+		t.Error("a link whose peer has hung up goes on")
+	}
+	<-a.Done()
+}
+
+// Nor does it wait for somebody to read.
+func TestALinkThatNobodyReadsEnds(t *testing.T) {
+	quick := options()
+	quick.Limit = 50 * time.Millisecond
+	a, b := ends(t, quick, options())
+	a.beat(1)
+	b.Close(nil)
+	for a.Send(replica.Header{Type: replica.TypeHeartbeat}, make([]byte, 16)) == nil {
+	}
+	<-a.Done()
+}
+
 func TestSendBlocksWhileThePeerDoesNotRead(t *testing.T) {
 	a, b := ends(t, options(), options())
 	payload := make([]byte, 1<<20)
