@@ -156,6 +156,7 @@ func (d *Daemon) Run(ctx context.Context, replicas net.Listener, commands func(c
 	err := commands(ctx)
 	d.withdraw()
 	d.end()
+	d.log.Info("this daemon ends; the machines that it still has run on")
 	d.leaveGuests(d.atRest)
 	d.tasks.Wait()
 	d.leaveGuests(func(*guest) bool { return true }) // and those that were being made
