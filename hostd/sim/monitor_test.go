@@ -93,15 +93,20 @@ func (m *monitor) event(name string) {
 	}
 }
 
+type command struct {
+	Execute   string
+	Arguments struct{ Path, Property string }
+}
+
 func (m *monitor) Run(line []byte) ([]byte, error) {
-	var c struct{ Execute string }
+	var c command
 	if err := json.Unmarshal(line, &c); err != nil {
 		return nil, err
 	}
 	if err := m.reach(); err != nil {
 		return nil, err
 	}
-	out, err := m.q.answer(c.Execute)
+	out, err := m.q.answer(c)
 	if err != nil {
 		return nil, err
 	}
@@ -130,12 +135,14 @@ func (m *monitor) reach() error {
 	}
 }
 
-func (q *qemu) answer(command string) (string, error) {
-	switch command {
+func (q *qemu) answer(c command) (string, error) {
+	switch c.Execute {
 	case "query-version":
 		return `{"qemu":{"major":10,"minor":0,"micro":13},"package":"false"}`, nil
 	case "query-block":
 		return `[]`, nil
+	case "qom-get":
+		return property(c.Arguments.Path, c.Arguments.Property)
 	case "query-status":
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -164,6 +171,14 @@ func (q *qemu) answer(command string) (string, error) {
 		q.resume()
 	}
 	return `{}`, nil
+}
+
+// property of an object: there is the machine alone.
+func property(path, name string) (string, error) {
+	if path != "/machine" || name != "type" {
+		return "", &qmp.RefusedError{Class: "DeviceNotFound", Description: "no " + name + " of " + path}
+	}
+	return `"pc-i440fx-10.0-machine"`, nil
 }
 
 // migrate connects to whoever listens.
