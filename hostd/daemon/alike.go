@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
@@ -44,7 +45,7 @@ var cardFeatures = []string{"mrg_rxbuf", "csum", "guest_csum", "guest_tso4", "gu
 // offers are the features that this QEMU's cards offer; none where it has no such cards:
 // an earlier version of this daemon has started it.
 func (g *guest) offers(ctx context.Context) (cards replica.Cards, err error) {
-	uso := machine.TapsHaveUSO()
+	uso := sync.OnceValue(machine.TapsHaveUSO) // a tap is made for it
 	for i, port := range g.spec.Ports {
 		get := func(property string, value any) error {
 			return g.qemu.Monitor().QOMGet(ctx, machine.CardPath(i), property, value)
@@ -63,7 +64,7 @@ func (g *guest) offers(ctx context.Context) (cards replica.Cards, err error) {
 
 // featuresOf one card, which get asks; nil if there is none. What QEMU refuses to tell it
 // does not know. Any other error tells nothing, and must not pass for "off".
-func featuresOf(get func(property string, value any) error, uso bool) ([]string, error) {
+func featuresOf(get func(property string, value any) error, uso func() bool) ([]string, error) {
 	refused := func(err error) bool { return errors.As(err, new(*qmp.RefusedError)) }
 	var kind string
 	if err := get("type", &kind); err != nil {
@@ -78,7 +79,7 @@ func featuresOf(get func(property string, value any) error, uso bool) ([]string,
 		if err := get(name, &on); err != nil && !refused(err) {
 			return nil, err
 		}
-		if on && (uso || !strings.Contains(name, "uso")) {
+		if on && (!strings.Contains(name, "uso") || uso()) {
 			offered = append(offered, name)
 		}
 	}

@@ -36,7 +36,7 @@ func TestFeaturesOfACard(t *testing.T) {
 		"no answer":          {map[string]error{"guest_tso4": silent}, true, nil, silent},
 		"no answer at all":   {map[string]error{"type": silent}, true, nil, silent},
 	} {
-		got, err := featuresOf(card(c.errs), c.uso)
+		got, err := featuresOf(card(c.errs), func() bool { return c.uso })
 		if !slices.Equal(got, c.want) || !errors.Is(err, c.err) || (got == nil) != (c.want == nil) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
