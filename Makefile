@@ -28,8 +28,8 @@ UNIT = ./guestagent/... ./hostd/... ./proto/... ./qmp/...
 E2E = ./images/... ./e2e/...
 SOURCES = e2e guestagent hostd images proto qmp
 # The time-outs are for what hangs; a slow machine takes longer.
-UNIT_FLAGS = -race -timeout 60m
-E2E_FLAGS = -race -timeout 120m -p 1 -count 1
+UNIT_FLAGS = -race -timeout 30m
+E2E_FLAGS = -race -timeout 55m -p 1 -count 1
 # QUOTA=50% runs tests with that part of the machine's processors.
 QUOTA ?=
 SUMMARY = go run ./e2e/summary
@@ -38,7 +38,7 @@ SUMMARY = go run ./e2e/quota $(QUOTA) go run ./e2e/summary
 endif
 # The whole daemons' simulation takes its 10,000 runs without the race detector, and
 # some with it among the others.
-SIM = -run Simulation -count 1 -timeout 60m ./hostd/sim
+SIM = -run Simulation -count 1 -timeout 30m ./hostd/sim
 # Allocations are counted without the race detector, under which pools forget.
 EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 

@@ -119,8 +119,9 @@ func (k *Keeper) keep() {
 		}
 		k.options.Log.Error("the arbiter's member on this host is down; the daemon and its machines are not touched",
 			"error", err, "again-in", pause, "advice", k.options.Advice)
+		seen := k.look() // before anybody can know of it, and mend it
 		k.setDown(fmt.Sprintf("the arbiter's member on this host is down: %v; it is started again by and by. %s", err, k.options.Advice))
-		k.wait(pause)
+		k.wait(pause, seen)
 	}
 }
 
@@ -137,13 +138,12 @@ func (k *Keeper) setDown(why string) {
 	}
 }
 
-// wait for the next start, or until somebody has changed something.
-func (k *Keeper) wait(pause time.Duration) {
+// wait for the next start, or until somebody has changed what was seen.
+func (k *Keeper) wait(pause time.Duration, seen string) {
 	over := time.NewTimer(pause)
 	defer over.Stop()
 	look := time.NewTicker(k.options.lookEvery)
 	defer look.Stop()
-	before := k.look()
 	for {
 		select {
 		case <-over.C:
@@ -151,7 +151,7 @@ func (k *Keeper) wait(pause time.Duration) {
 		case <-k.ctx.Done():
 			return
 		case <-look.C:
-			if k.look() != before {
+			if k.look() != seen {
 				return
 			}
 		}
