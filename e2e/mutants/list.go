@@ -11,6 +11,7 @@ var (
 	memberTests    = []string{"Member|Mark|Damage|Empt|Older", "./hostd/arbiter"}
 	stopTests      = []string{"Door", "./hostd/daemon"}
 	tornTests      = []string{"Torn", "./hostd/daemon"}
+	heirTests      = []string{"Heir", "./hostd/daemon"}
 	stallTests     = []string{"TestAGuestIsFreed|TestAQEMUThatHangs", "./hostd/daemon"}
 	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
 )
@@ -131,6 +132,12 @@ var mutants = []mutant{
 		"spoken = g.door.Speak(func() { all = g.gate.Release(epoch, until) })", "all, spoken = g.gate.Release(epoch, until), true", stopTests},
 	{"a takeover speaks past the door", "hostd/daemon/voice.go",
 		"func (g *guest) beginToSpeak(s *standby) bool {\n\treturn g.door.Speak(func() {", "func (g *guest) beginToSpeak(s *standby) bool {\n\treturn func(speak func()) bool { speak(); return true }(func() {", stopTests},
+	{"a heir gives the voice up while its old primary may be heard", "hostd/daemon/voice.go",
+		"if c.Kind == pair.ClaimStop {\n\t\tg.d.heirs.outlast(g.ctx, g.name)", "if false {\n\t\tg.d.heirs.outlast(g.ctx, g.name)", heirTests},
+	{"a heir starts the machine anew while its old primary may be heard", "hostd/daemon/voice.go",
+		"\td.outlastPast(ctx, machine)\n", "", heirTests},
+	{"a takeover is no past that has to be outlasted", "hostd/daemon/late.go",
+		"if kind != pair.ClaimTakeover && kind != pair.ClaimHandover {", "if true {", heirTests},
 	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",
 		"t.torn = !unbroken()", "t.torn = !unbroken() && false", tornTests},
 	{"what a guest said in a torn checkpoint is forgotten", "hostd/daemon/torn.go",

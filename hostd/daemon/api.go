@@ -159,6 +159,10 @@ func (a *api) stop(ctx context.Context, g *guest, release func()) error {
 // stopGuest ends a machine for good, and releases its name. It answers before that
 // where the arbiter does not: the machine is silent then, and ends later.
 func (d *Daemon) stopGuest(ctx context.Context, g *guest, release func()) error {
+	if g.ctx.Err() != nil { // so has an earlier stop, which nobody waits for any more
+		defer release()
+		return d.finishEnded(g)
+	}
 	s := g.stop()
 	select {
 	case outcome := <-s.done:

@@ -83,6 +83,9 @@ func (g *guest) resend(s *standby) error {
 // claim asks the arbiter, once, and answers with what it said. The door hears of it
 // before the role machine does.
 func (g *guest) claim(c pair.Claim) {
+	if c.Kind == pair.ClaimStop {
+		g.d.heirs.outlast(g.ctx, g.name)
+	}
 	ctx, cancel := context.WithTimeout(g.ctx, claimLimit)
 	defer cancel()
 	g.board.claims(string(c.Kind))
@@ -97,6 +100,7 @@ func (g *guest) claim(c pair.Claim) {
 	}
 	switch {
 	case err == nil:
+		g.d.heirs.won(g.name, c.Kind)
 		g.log.Info("arbiter granted", "claim", c.Kind, "generation", stands.Generation)
 		g.post(pair.Granted{Generation: stands.Generation})
 	case lost != nil:
@@ -162,6 +166,7 @@ func (g *guest) toldOfStop(effect pair.Effect) {
 // about to start. What is asked is waited for even if the caller leaves meanwhile:
 // else the voice might be granted to a host that does not know it, and start nothing.
 func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record, error) {
+	d.outlastPast(ctx, machine)
 	if err := ctx.Err(); err != nil {
 		return arbiter.Record{}, err
 	}
@@ -171,13 +176,29 @@ func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record
 	if err != nil {
 		return r, fmt.Errorf("claim the voice of machine %s: %w; nothing was started", machine, err)
 	}
+	d.heirs.started(machine)
 	return r, nil
+}
+
+// outlastPast waits for what an old primary may still say of a machine that is to be
+// started anew. Where this host does not have the voice, whoever gave it up has waited.
+func (d *Daemon) outlastPast(ctx context.Context, machine string) {
+	if d.heirs.left(machine) == 0 {
+		return
+	}
+	asked, cancel := context.WithTimeout(ctx, arbiterLimit)
+	defer cancel()
+	if r, err := d.arbiter.Current(asked, machine); err == nil && r.Voice != d.config.Host {
+		return
+	}
+	d.heirs.outlast(ctx, machine)
 }
 
 // releaseVoice records that nobody speaks for a machine of which nothing runs here,
 // so that any host may start it. Where another host has the voice already, it is not
 // ours to release.
 func (d *Daemon) releaseVoice(ctx context.Context, machine string, generation uint64) error {
+	d.heirs.outlast(ctx, machine)
 	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
 	defer cancel()
 	_, err := voice.Claim{Machine: machine, Kind: voice.Stopped, Host: d.config.Host, Expect: generation}.Make(ctx, d.arbiter)

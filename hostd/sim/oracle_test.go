@@ -43,9 +43,6 @@ type oracle struct {
 	seen     *node   // the latest that has left
 	left     map[said]bool
 	record   arbiter.Record
-	by       string              // whose claim that was
-	since    time.Time           // and when it was granted
-	booted   time.Time           // when the last start began
 	sessions map[string]*session // the latest of a host
 	lastLeft time.Time
 	lastFrom string
@@ -74,7 +71,7 @@ func (o *oracle) add(parent *node) *node {
 func (o *oracle) boot(host string) *node {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.root, o.booted = o.add(nil), time.Now()
+	o.root = o.add(nil)
 	o.seen = o.root
 	return o.root
 }
@@ -122,7 +119,7 @@ func (o *oracle) stores(host string, epoch uint64) {
 
 // recorded with the lock held: the table of docs/safety.md.
 func (o *oracle) recorded(old, next arbiter.Record, by string) {
-	o.record, o.by, o.since = next, by, time.Now()
+	o.record = next
 	ok := next.Generation == old.Generation+1
 	switch next.Kind {
 	case "started":
@@ -177,19 +174,16 @@ func (o *oracle) heard(from string) bool {
 	return o.root != nil && o.seen != o.root && o.lastFrom == from
 }
 
-// judge: a primary may let leave what its standby holds for as long as its detection
-// limit, although the machine has been taken over, stopped and started anew meanwhile.
-// That is as if the frame had been on its way since.
+// judge: a primary may let leave what its standby holds although that has taken the
+// machine over meanwhile.
 func (o *oracle) judge(i *incarnation, n *node) {
 	r, host := o.record, i.host.name
 	switch {
-	case n.root != o.root && n.held && o.by != host && time.Since(o.booted) <= detectionLimit:
 	case n.root != o.root:
 		o.w.finding("two voices: %s says %v, and the machine has been started anew", i.name(), n)
 	case !before(n, o.seen) && !before(o.seen, n):
 		o.w.finding("contradiction: %s says %v, and %v was seen", i.name(), n, o.seen)
 	case r.Voice == host && r.Standby == "":
-	case r.Voice == "" && n.held && o.by != host && time.Since(o.since) <= detectionLimit:
 	case r.Voice == "":
 		o.w.finding("two voices: %s says %v, and nobody has the voice (generation %d)", i.name(), n, r.Generation)
 	case !n.held && r.Voice == host:

@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
+	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
+)
+
+// TestAnHeirOutlastsTheOldPrimary and waits for nothing else.
+func TestAnHeirOutlastsTheOldPrimary(t *testing.T) {
+	const limit = time.Second
+	for name, c := range map[string]struct {
+		past func(*heirs)
+		want time.Duration
+	}{
+		"an earlier daemon's":  {func(*heirs) {}, limit},
+		"started here":         {func(h *heirs) { h.started("m") }, 0},
+		"taken over":           {func(h *heirs) { h.started("m"); h.won("m", pair.ClaimTakeover) }, limit},
+		"handed over":          {func(h *heirs) { h.started("m"); h.won("m", pair.ClaimHandover) }, limit},
+		"alone again":          {func(h *heirs) { h.started("m"); h.won("m", pair.ClaimSolo) }, 0},
+		"taken over long ago":  {func(h *heirs) { h.won("m", pair.ClaimTakeover); time.Sleep(2 * limit) }, 0},
+		"taken over, and anew": {func(h *heirs) { h.won("m", pair.ClaimTakeover); h.started("m") }, 0},
+		"another machine":      {func(h *heirs) { h.started("m"); h.won("n", pair.ClaimTakeover) }, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHeirs(limit)
+			c.past(h)
+			began := time.Now()
+			h.outlast(context.Background(), "m")
+			if took := time.Since(began); took != c.want {
+				t.Errorf("%s: waited %v, want %v", name, took, c.want)
+			}
+		})
+	}
+}
+
+// agrees to every claim, after the record that stands.
+type agrees struct{ stands arbiter.Record }
+
+func (a agrees) Current(context.Context, string) (arbiter.Record, error) { return a.stands, nil }
+
+func (a agrees) TestAndSet(_ context.Context, _ uint64, next arbiter.Record) (arbiter.Record, error) {
+	return next, nil
+}
+
+// TestWhatAnHeirWaitsWith: with what lets the machine be started anew, in every way in
+// which that is claimed.
+func TestWhatAnHeirWaitsWith(t *testing.T) {
+	const limit = time.Second
+	own, others := arbiter.Record{Voice: "a", Generation: 3, Kind: "takeover"}, arbiter.Record{Generation: 3, Kind: "stopped"}
+	for name, c := range map[string]struct {
+		stands arbiter.Record
+		claim  func(*guest)
+		want   time.Duration
+	}{
+		"stopped":                         {own, func(g *guest) { g.claim(pair.Claim{Kind: pair.ClaimStop, Expect: 3}) }, limit},
+		"solo":                            {own, func(g *guest) { g.claim(pair.Claim{Kind: pair.ClaimSolo, Expect: 3, Voice: "a"}) }, 0},
+		"given back":                      {own, func(g *guest) { _ = g.d.releaseVoice(g.ctx, "m", 3) }, limit},
+		"started where it was taken over": {own, func(g *guest) { _, _ = g.d.claimVoice(g.ctx, "m") }, limit},
+		"started where nobody had it":     {others, func(g *guest) { _, _ = g.d.claimVoice(g.ctx, "m") }, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := New(Options{Config: config.Config{Host: "a", Detection: config.Detection{Limit: yamlfile.Duration(limit)}}, Arbiter: agrees{c.stands}})
+			defer d.end()
+			g := &guest{d: d, name: "m", ctx: d.ctx, door: voice.NewDoor("a"), log: hclog.NewNullLogger(), events: make(chan pair.Event, 2)}
+			d.heirs.started("m")
+			g.claim(pair.Claim{Kind: pair.ClaimTakeover, Expect: 2, Voice: "a"})
+			began := time.Now()
+			c.claim(g)
+			if took := time.Since(began); took != c.want {
+				t.Errorf("%s: waited %v, want %v", name, took, c.want)
+			}
+		})
+	}
+}
