@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
 )
 
@@ -110,5 +113,56 @@ func TestOldFramesAreNotReplayed(t *testing.T) {
 	})
 	if old > 0 {
 		t.Errorf("%d frames were handed in again that the guest had long had, or missed", old)
+	}
+}
+
+// TestACheckpointWaitsForWhatWasHandedIn: a guest that is slow to read its card has read
+// all of it before it is asked to come to rest.
+func TestACheckpointWaitsForWhatWasHandedIn(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	quietNetwork(t)
+	makeUplink(t, "up-m", "net-m")
+	tap := openTap(t, "tap-m")
+	a, _ := pairOfHosts(t)
+	net := listenOn(t, "net-m")
+	const frames = 5
+	var armed, left atomic.Int64
+	left.Store(-1)
+	read := make(chan struct{})
+	var reading sync.Mutex
+	take := func() int {
+		reading.Lock()
+		defer reading.Unlock()
+		return len(readTap(t, tap))
+	}
+	a.restartWith(func(label string, _ uint64) {
+		switch {
+		case label == fault.Requested && armed.CompareAndSwap(1, 2):
+			was := a.machine("m").Input.Delivered
+			for n := range frames {
+				net.send(t, fmt.Sprintf("handed in %d.", n))
+			}
+			a.await("the frames to be handed in", func() bool { return a.machine("m").Input.Delivered == was+frames })
+			go func() {
+				defer close(read)
+				for n := 0; n < frames && left.Load() < 0; n += take() {
+					<-time.After(5 * time.Millisecond) // that the guest is slow is the point
+				}
+			}()
+		case label == fault.Quiescing && armed.CompareAndSwap(2, 3):
+			left.Store(int64(take()))
+		}
+	}, func() {})
+	a.startWired("m", "max-epoch: 20ms")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	armed.Store(1)
+	a.await("a checkpoint", func() bool { return left.Load() >= 0 })
+	<-read
+	if n := left.Load(); n > 0 {
+		t.Errorf("the guest is asked to come to rest with %d of %d frames that it has not read", n, frames)
 	}
 }
