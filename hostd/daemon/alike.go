@@ -17,8 +17,9 @@ import (
 
 // A machine can be taken over by a QEMU that makes the same machine of the same
 // devices. What hosts unlike each other would make otherwise is settled before
-// anything is copied: the standby is asked for the machine type by its version, and
-// its cards must offer what those of the guest do.
+// anything is copied: the standby is asked for the machine type by its version,
+// its cards must offer what those of the guest do, and its uplinks must carry frames as
+// long as those here.
 
 // alikeLimit bounds what QEMU is asked for that.
 const alikeLimit = 10 * time.Second
@@ -42,9 +43,19 @@ func (g *guest) specByVersion(ctx context.Context) spec.Machine {
 var cardFeatures = []string{"mrg_rxbuf", "csum", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
 	"guest_uso4", "guest_uso6", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "host_uso"}
 
-// offers are the features that this QEMU's cards offer; none where it has no such cards:
-// an earlier version of this daemon has started it.
-func (g *guest) offers(ctx context.Context) (cards replica.Cards, err error) {
+// offers are what this host has for the machine's ports.
+func (g *guest) offers(ctx context.Context) (replica.Cards, error) {
+	features, err := g.features(ctx)
+	c := replica.Cards{Features: features}
+	for i := range g.spec.Ports {
+		c.MTUs = append(c.MTUs, uint32(g.gate.MTU(i)))
+	}
+	return c, err
+}
+
+// features that this QEMU's cards offer; none where it has no such cards: an earlier
+// version of this daemon has started it.
+func (g *guest) features(ctx context.Context) (all [][]string, err error) {
 	uso := sync.OnceValue(machine.TapsHaveUSO) // a tap is made for it
 	for i, port := range g.spec.Ports {
 		get := func(property string, value any) error {
@@ -57,9 +68,9 @@ func (g *guest) offers(ctx context.Context) (cards replica.Cards, err error) {
 		if offered == nil {
 			return nil, nil
 		}
-		cards = append(cards, offered)
+		all = append(all, offered)
 	}
-	return cards, nil
+	return all, nil
 }
 
 // featuresOf one card, which get asks; nil if there is none. What QEMU refuses to tell it
@@ -86,9 +97,8 @@ func featuresOf(get func(property string, value any) error, uso func() bool) ([]
 	return offered, nil
 }
 
-// checkCards compares what the standby's cards offer with what those of this host do:
-// the guest may have come to use any of it.
-func (p *protection) checkCards(ctx context.Context) error {
+// checkCards compares what the standby has for the ports with what this host has.
+func (p *protection) checkCards(ctx context.Context, peer string) error {
 	payload, err := p.expect(replica.TypeCards)
 	if err != nil {
 		return err
@@ -98,16 +108,40 @@ func (p *protection) checkCards(ctx context.Context) error {
 		return err
 	}
 	here, err := p.g.offers(ctx)
-	if err != nil || len(there) == 0 || len(here) == 0 {
+	if err != nil {
 		return err
 	}
-	if len(there) != len(here) {
-		return fmt.Errorf("the standby tells of %d cards of a machine that has %d", len(there), len(here))
+	ports := p.g.spec.Ports
+	for _, n := range []int{len(there.Features), len(there.MTUs)} {
+		if n != 0 && n != len(ports) {
+			return fmt.Errorf("the standby tells of %d cards of a machine that has %d", n, len(ports))
+		}
 	}
-	for i, port := range p.g.spec.Ports {
+	if err := checkMTUs(ports, here.MTUs, there.MTUs, peer); err != nil {
+		return err
+	}
+	return checkFeatures(ports, here.Features, there.Features)
+}
+
+// checkMTUs: the guest sends frames that fit the uplink here, and no longer ones fit the
+// standby's. What is not known is not compared.
+func checkMTUs(ports []spec.Port, here, there []uint32, peer string) error {
+	for i, mtu := range there {
+		if mtu != 0 && mtu < here[i] {
+			return fmt.Errorf("the standby's uplink of port %s has an MTU of %d, and the one here of %d: after a takeover what is longer would be lost; "+
+				"give uplink %s on host %s an MTU of at least %d", ports[i].Name, mtu, here[i], ports[i].Uplink, peer, here[i])
+		}
+	}
+	return nil
+}
+
+// checkFeatures: the guest may have come to use any that a card here offers. Where one of
+// the QEMUs does not tell nothing is compared.
+func checkFeatures(ports []spec.Port, here, there [][]string) error {
+	for i := range min(len(here), len(there)) {
 		if missing := without(here[i], there[i]); len(missing) > 0 {
 			return fmt.Errorf("the standby's card of port %s does not offer %s, which the guest may use: the hosts' kernels or QEMUs differ; "+
-				"bring them to one version, or start the machine anew with \"offloads: false\" for that port", port.Name, strings.Join(missing, ", "))
+				"bring them to one version, or start the machine anew with \"offloads: false\" for that port", ports[i].Name, strings.Join(missing, ", "))
 		}
 	}
 	return nil

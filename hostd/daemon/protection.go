@@ -139,7 +139,7 @@ func (p *protection) connect(peer string) error {
 		}
 		err := p.hello(protocol)
 		if err == nil {
-			return p.prepare()
+			return p.prepare(peer)
 		}
 		var refused refusedError
 		if protocol == protocolOldest || !errors.As(err, &refused) || !refused.protocol() {
@@ -190,7 +190,7 @@ func (p *protection) hello(protocol uint16) error {
 }
 
 // prepare has the standby start a QEMU that waits.
-func (p *protection) prepare() error {
+func (p *protection) prepare(peer string) error {
 	g := p.g
 	ctx, cancel := context.WithTimeout(p.ctx, alikeLimit)
 	defer cancel()
@@ -203,7 +203,7 @@ func (p *protection) prepare() error {
 		return err
 	}
 	if p.protocol >= protocolCards {
-		if err := p.checkCards(ctx); err != nil {
+		if err := p.checkCards(ctx, peer); err != nil {
 			return err
 		}
 	}

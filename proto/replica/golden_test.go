@@ -84,10 +84,11 @@ func goldenPayloads() []payload {
 		{TypePrepared, Prepared{QEMUVersion: "10.0.13"}, []piece{
 			x("length", "00 07"), text("version", "10.0.13"),
 		}, decoder(DecodePrepared)},
-		{TypeCards, Cards{{"A", "BC"}, {}}, []piece{
+		{TypeCards, Cards{Features: [][]string{{"A", "BC"}, {}}, MTUs: []uint32{1500, 0}}, []piece{
 			x("cards", "00 00 00 02"),
 			x("features", "00 00 00 02"), x("length", "00 01"), text("name", "A"), x("length", "00 02"), text("name", "BC"),
 			x("features", "00 00 00 00"),
+			x("MTUs", "00 00 00 02"), x("MTU", "00 00 05 dc"), x("MTU", "00 00 00 00"),
 		}, decoder(DecodeCards)},
 		{TypeBlocks, Blocks{MachineName: "pc-10", RAM: Section{ID: 2, Instance: 1, Version: 4},
 			Blocks: []Block{{"ram0", 1 << 28}, {"pc.bios", 1 << 18}}}, []piece{

@@ -101,18 +101,27 @@ func DecodePrepared(p []byte) (Prepared, error) {
 	return done(f, TypePrepared, m)
 }
 
-// Cards are the names of the features, as QEMU calls its properties, that the card of each
-// port offers at the standby; none where its QEMU does not tell.
-type Cards [][]string
+// Cards are what the standby has for the ports of the machine.
+type Cards struct {
+	// Features are the names of what the card of each port offers, as QEMU calls its
+	// properties; none where its QEMU does not tell.
+	Features [][]string
+	// MTUs are those of each port's uplink; 0 where it is not known.
+	MTUs []uint32
+}
 
 // Append appends the payload to b.
 func (m Cards) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(m)))
-	for _, features := range m {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(m.Features)))
+	for _, features := range m.Features {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(features)))
 		for _, name := range features {
 			b = appendString(b, name)
 		}
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(m.MTUs)))
+	for _, mtu := range m.MTUs {
+		b = binary.BigEndian.AppendUint32(b, mtu)
 	}
 	return b
 }
@@ -120,12 +129,16 @@ func (m Cards) Append(b []byte) []byte {
 // DecodeCards decodes a payload of [TypeCards].
 func DecodeCards(p []byte) (Cards, error) {
 	f := &fields{rest: p}
-	m := make(Cards, f.count(4))
-	for i := range m {
-		m[i] = make([]string, f.count(2))
-		for k := range m[i] {
-			m[i][k] = f.name()
+	m := Cards{Features: make([][]string, f.count(4))}
+	for i := range m.Features {
+		m.Features[i] = make([]string, f.count(2))
+		for k := range m.Features[i] {
+			m.Features[i][k] = f.name()
 		}
+	}
+	m.MTUs = make([]uint32, f.count(4))
+	for i := range m.MTUs {
+		m.MTUs[i] = f.u32()
 	}
 	return done(f, TypeCards, m)
 }

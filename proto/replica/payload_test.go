@@ -69,6 +69,9 @@ func TestRefusesLyingCounts(t *testing.T) {
 			_, err := DecodeAddresses(x("", "00000001 0000 525400000001 05 0102030405").bytes)
 			return err
 		},
+		"cards":         func() error { _, err := DecodeCards(x("", "ffffffff").bytes); return err },
+		"features":      func() error { _, err := DecodeCards(x("", "00000001 ffffffff").bytes); return err },
+		"MTUs":          func() error { _, err := DecodeCards(x("", "00000000 ffffffff").bytes); return err },
 		"spec":          func() error { _, err := DecodePrepare(x("", "ffffffff").bytes); return err },
 		"pages":         func() error { _, err := DecodePages(x("", "ffffffff").bytes); return err },
 		"page data":     func() error { _, err := DecodePages(x("", "00000001 0000000000000000").bytes); return err },
