@@ -7,7 +7,7 @@ import (
 )
 
 // bridge gives etcd's messages to an hclog.Logger; nil: to nobody. etcd warns
-// of much that mends itself, so each level but the worst goes one down.
+// of much that mends itself, so its warnings are for who debugs, and its errors are warnings.
 func bridge(log hclog.Logger, options ...zap.Option) *zap.Logger {
 	if log == nil {
 		log = hclog.NewNullLogger()
@@ -20,12 +20,10 @@ type core struct{ log hclog.Logger }
 
 func levelOf(l zapcore.Level) hclog.Level {
 	switch {
-	case l <= zapcore.DebugLevel:
+	case l <= zapcore.InfoLevel:
 		return hclog.Trace
-	case l == zapcore.InfoLevel:
-		return hclog.Debug
 	case l == zapcore.WarnLevel:
-		return hclog.Info
+		return hclog.Debug
 	case l == zapcore.ErrorLevel:
 		return hclog.Warn
 	}
@@ -45,8 +43,16 @@ func (c core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.Che
 	return checked
 }
 
+// endOfServing is what a member says of each of its listeners that is closed, also when
+// it ends as it should; that it ended is told by who runs it.
+const endOfServing = "setting up serving from embedded etcd failed."
+
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(levelOf(e.Level), e.Message, pairs(fields)...)
+	level := levelOf(e.Level)
+	if e.Message == endOfServing {
+		level = hclog.Debug
+	}
+	c.log.Log(level, e.Message, pairs(fields)...)
 	return nil
 }
 

@@ -135,7 +135,7 @@ func Default() Config {
 		QEMU:      QEMU{Binary: "qemu-system-x86_64", Accel: "auto", Sandbox: "auto"},
 		Limits:    Limits{HeldOutput: 64 << 20, HeldInput: 16 << 20, InputDelay: yamlfile.Duration(time.Second), DeviceState: 16 << 20, InputLog: 64 << 20, DeltaCache: 64 << 20, Console: 16 << 20},
 		Link:      Link{Compress: CompressAuto},
-		Log:       Log{Level: "warn", Format: "text"},
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }
 

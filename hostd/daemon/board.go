@@ -26,6 +26,7 @@ type board struct {
 	unsaved                         string // why the saved state is an older one
 	claim                           string // what the arbiter has not answered
 	claimed                         time.Time
+	claimSaid                       string // what it said instead, last
 
 	committed, replicaEpoch, checkpoints uint64
 	skippedCount, tornCount, replayed    uint64
@@ -47,6 +48,7 @@ func (b *board) setRole(role string, generation uint64) {
 		return
 	}
 	b.roleName, b.generationNo = role, generation
+	b.claim, b.claimSaid = "", ""
 	b.wake()
 }
 
@@ -230,18 +232,28 @@ func (b *board) claims(kind string) {
 func (b *board) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.claim = ""
+	b.claim, b.claimSaid = "", ""
 }
 
-// unanswered is the claim that the arbiter has left unanswered, and for how
-// long; empty if there is none.
-func (b *board) unanswered() (kind string, since time.Duration) {
+// undecided notes what the arbiter said instead of an answer, and reports whether that
+// is news: a claim is repeated several times a second.
+func (b *board) undecided(said string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	news := b.claimSaid != said
+	b.claimSaid = said
+	return news
+}
+
+// unanswered is the claim that the arbiter has left unanswered, for how long, and what
+// it said last; kind is empty if there is none.
+func (b *board) unanswered() (kind string, since time.Duration, said string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.claim == "" {
-		return "", 0
+		return "", 0, ""
 	}
-	return b.claim, time.Since(b.claimed)
+	return b.claim, time.Since(b.claimed), b.claimSaid
 }
 
 // replay counts input that a takeover handed in again or late.

@@ -69,10 +69,22 @@ func (g *guest) carryOut(effect pair.Effect) {
 			g.board.setFailure(e.Message)
 		}
 		g.board.reported(e.Kind)
-		g.publish(&control.Event{Kind: e.Kind, Message: e.Message})
+		g.reports(e)
 	default:
 		g.carryOutStandby(effect)
 	}
+}
+
+// reports tells what the role machine does; of an arbiter that is asked again and again, once.
+func (g *guest) reports(r pair.Report) {
+	if r.Kind != "arbiter" {
+		g.told = ""
+	} else if r.Message == g.told {
+		return
+	} else {
+		g.told = r.Message
+	}
+	g.publish(&control.Event{Kind: r.Kind, Message: r.Message})
 }
 
 // carryOutStandby does what only a standby is told.

@@ -51,6 +51,7 @@ type guest struct {
 	leaving    atomic.Bool             // that QEMU did not obey yet
 	earlier    *earlier                // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
 	kept       []pair.Effect           // that a stop's door has refused
+	told       string                  // the last report of an arbiter that decides nothing
 	stopping   atomic.Pointer[stop]
 
 	saving   sync.Mutex  // one writes the saved state at a time

@@ -246,6 +246,9 @@ func (g *guest) quiescence() string {
 const arbiterPatience = time.Second
 
 func (g *guest) warnings(m *control.Machine) []string {
+	if g.ended() {
+		return g.warningsOfDead()
+	}
 	var w []string
 	if m.Quiescence == "no agent" {
 		w = append(w, "no agent in the guest: checkpoints are taken without quiescence, so they are larger")
@@ -266,8 +269,8 @@ func (g *guest) warnings(m *control.Machine) []string {
 	if g.stopping.Load() != nil {
 		w = append(w, "the machine is being stopped: it is silent, and ends as soon as the arbiter answers")
 	}
-	if claim, since := g.board.unanswered(); since > arbiterPatience {
-		w = append(w, fmt.Sprintf("the arbiter has not answered the claim %q for %v: output waits, because the other host may have the voice; bring a majority of the arbiter's members back and the machine goes on by itself, here or there", claim, since.Round(time.Second)))
+	if claim, since, said := g.board.unanswered(); since > arbiterPatience {
+		w = append(w, arbiterWarning(claim, since, said))
 	}
 	if standby := g.board.wanted(); standby != "" && m.Role == string(pair.Solo) {
 		w = append(w, fmt.Sprintf("not protected: host %s, or a spare, becomes the standby as soon as it can be reached; \"hostd unprotect\" ends the waiting", standby))
@@ -282,6 +285,30 @@ func (g *guest) warnings(m *control.Machine) []string {
 		w = append(w, "the last protection failed: "+why)
 	}
 	return w
+}
+
+// warningsOfDead are of a machine whose QEMU has ended.
+func (g *guest) warningsOfDead() []string {
+	what := "the machine does not run here"
+	if role, _ := g.board.role(); role == string(pair.Fenced) {
+		what += ": its standby has it, or takes it over once the arbiter answers"
+	} else {
+		what += "; \"hostd vm stop\" ends what is left, \"hostd vm start\" starts it again"
+	}
+	w := []string{fmt.Sprintf("%v; %s", g.qemu.Reason(), what)}
+	if claim, since, said := g.board.unanswered(); since > arbiterPatience {
+		w = append(w, arbiterWarning(claim, since, said))
+	}
+	return w
+}
+
+// arbiterWarning is of a claim that is not decided.
+func arbiterWarning(claim string, since time.Duration, said string) string {
+	if said != "" {
+		said = " (" + said + ")"
+	}
+	return fmt.Sprintf("the arbiter has not decided the claim %q for %v%s: output waits, because the other host may have the voice; bring the arbiter back (docs/arbiter.md), and the machine goes on by itself, here or there",
+		claim, since.Round(time.Second), said)
 }
 
 // retryWarning is of a machine that is not protected again at once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -49,7 +50,10 @@ func (d *Daemon) servePeer(conn net.Conn) {
 	stop := context.AfterFunc(d.ctx, func() { l.Close(context.Canceled) })
 	defer stop()
 	d.tasks.Go(func() { l.Watch(ctx) })
-	if err := d.prepareStandby(l, name); err != nil {
+	if err := d.prepareStandby(l, name); errors.Is(err, io.EOF) { // it only asked whether this daemon is there
+		l.Close(err)
+		return
+	} else if err != nil {
 		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
 		sendReject(l, rejectMachine, err)
 		return
@@ -73,7 +77,28 @@ func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 	if s.Name != hello.Machine {
 		return fmt.Errorf("the peer said machine %q and sent machine %q", hello.Machine, s.Name)
 	}
+	if err := d.sameArbiter(s.Name, hello.Host, prepare.Generation); err != nil {
+		return err
+	}
 	return d.becomeStandby(l, hello, prepare.Generation, s)
+}
+
+// sameArbiter checks that this host's arbiter has the record by which the primary
+// speaks: a standby that asks another arbiter never gets the voice. One that does not
+// answer now may do so when it is needed.
+func (d *Daemon) sameArbiter(machine, primary string, generation uint64) error {
+	ctx, cancel := context.WithTimeout(d.ctx, claimLimit)
+	defer cancel()
+	stands, err := d.arbiter.Current(ctx, machine)
+	if err != nil {
+		d.log.Warn("the arbiter does not answer; this host becomes a standby, and takes nothing over before it does", "machine", machine, "primary", primary, "error", err)
+		return nil
+	}
+	if stands.Voice == primary && stands.Generation == generation {
+		return nil
+	}
+	return fmt.Errorf("the arbiter of host %s says that host %q has the voice of machine %s (generation %d), that of host %s says generation %d: all hosts must ask the same arbiter, see \"arbiter\" in their configurations",
+		d.config.Host, stands.Voice, machine, stands.Generation, primary, generation)
 }
 
 // greeting reads what a primary sends before a QEMU is started for it. It must

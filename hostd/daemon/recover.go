@@ -245,6 +245,7 @@ func (d *Daemon) reportLeft(name string, stands arbiter.Record, gone bool) {
 	if gone && stands.Voice == d.config.Host {
 		e.Kind, e.Message = "machine-lost", "QEMU ended while no daemon was there; start the machine again, unless its standby takes over"
 	}
+	d.log.Warn("a machine of an earlier daemon does not run here any more", "machine", name, "what", e.Kind, "why", e.Message)
 	d.events.publish(e)
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"syscall"
 	"time"
@@ -127,7 +128,10 @@ func (g *guest) beWatched() {
 	g.withSupervisor(func(ctx context.Context, c *supervise.Client) error {
 		pid := g.qemu.Pid()
 		started, err := supervise.StartTime(pid)
-		if err != nil || g.ended() { // it is not its number any more
+		if g.ended() || errors.Is(err, fs.ErrNotExist) { // it is not its number any more
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		return c.Watch(ctx, supervise.Watched{Machine: g.name, Pid: pid, Monitor: g.qemu.UrgentSocket(), Started: started, Generation: g.board.generation()})

@@ -75,7 +75,7 @@ func (g *guest) protectAgain(spares bool, retries map[string]policy.Retry) {
 		if !retries[peer].Due(time.Now()) {
 			continue
 		}
-		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; the machine is protected again"})
+		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; protecting the machine again"})
 		failures := g.board.failuresNow()
 		if err := g.protectWanted(peer); err != nil {
 			g.log.Debug("machine not protected now", "peer", peer, "error", err)

@@ -95,21 +95,37 @@ func (g *guest) claim(c pair.Claim) {
 		stands = lost.Winner
 	}
 	if err == nil || lost != nil {
-		g.board.answered()
 		g.door.Stands(stands)
 	}
 	switch {
 	case err == nil:
+		g.board.answered()
 		g.d.heirs.won(g.name, c.Kind)
 		g.log.Info("arbiter granted", "claim", c.Kind, "generation", stands.Generation)
 		g.post(pair.Granted{Generation: stands.Generation})
 	case lost != nil:
-		g.log.Warn("arbiter denied", "claim", c.Kind, "voice", stands.Voice, "generation", stands.Generation)
-		g.post(pair.Denied{Holder: stands.Voice, Generation: stands.Generation})
+		g.denied(c, stands)
 	default:
-		g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
+		if g.board.undecided(err.Error()) {
+			g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
+		}
 		g.post(pair.ArbiterSilent{Why: err.Error(), NotMade: !errors.Is(err, arbiter.ErrOutcomeUnknown)})
 	}
+}
+
+// denied by a record that is later than what was known, or by an arbiter that has lost
+// some: that decides nothing, and is asked again.
+func (g *guest) denied(c pair.Claim, stands arbiter.Record) {
+	news := true
+	if stands.Generation <= c.Expect {
+		news = g.board.undecided(fmt.Sprintf("it says generation %d, and %d was known: it has lost its records, or is not the one that was asked before", stands.Generation, c.Expect))
+	} else {
+		g.board.answered()
+	}
+	if news {
+		g.log.Warn("arbiter denied", "claim", c.Kind, "voice", stands.Voice, "generation", stands.Generation)
+	}
+	g.post(pair.Denied{Holder: stands.Voice, Generation: stands.Generation})
 }
 
 // claimOf a role machine on this host.

@@ -132,10 +132,10 @@ func (p *found) Pid() int { return p.pid }
 func (p *found) Kill() error {
 	var killed error
 	err := p.raw.Control(func(fd uintptr) { killed = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
-	if errors.Is(killed, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
+	if errors.Is(killed, unix.ESRCH) || err != nil { // its descriptor is closed once it has ended
 		return os.ErrProcessDone
 	}
-	return errors.Join(err, killed)
+	return killed
 }
 
 // wait until it has ended: its descriptor becomes readable then.

@@ -192,8 +192,17 @@ func (c child) Pid() int { return c.Process.Pid }
 func (m *Machine) ended(err error) {
 	m.atEnd.Do(func() { close(m.ending) })
 	m.awaitKeeper()
-	m.reason = fmt.Errorf("QEMU ended: %w", errors.Join(err, m.lastWords()))
+	m.reason = whyEnded(err, m.lastWords())
 	close(m.exited)
+}
+
+var errPoweredOff = errors.New("with success: the guest has powered itself off, or QEMU was told to quit")
+
+func whyEnded(err, words error) error {
+	if err == nil {
+		err = errPoweredOff
+	}
+	return fmt.Errorf("QEMU ended: %w", errors.Join(err, words))
 }
 
 // connect fails at once when QEMU ends before its monitor answers.

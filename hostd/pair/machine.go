@@ -163,7 +163,8 @@ func (m *Machine) denied(e Denied) {
 
 // forgetful: an arbiter that has lost what it granted decides nothing.
 func (m *Machine) forgetful(e Denied) {
-	m.silent(ArbiterSilent{Why: fmt.Sprintf("it says generation %d, and has said %d before", e.Generation, max(m.claim.Expect, m.generation))})
+	why := fmt.Sprintf("it says generation %d, and has said %d before", e.Generation, max(m.claim.Expect, m.generation))
+	m.undecided(ArbiterSilent{Why: why}, "the arbiter has lost what it granted")
 }
 
 // goAlone without the standby that the standing record may name; to the end, where
@@ -182,17 +183,23 @@ func (m *Machine) onPrimary() bool { return m.role == Seeding || m.role == Prote
 // lose ends this host's part: the voice is another's.
 func (m *Machine) lose(e Denied) {
 	m.generation, m.heir = max(m.generation, e.Generation), e.Holder
+	holder := "nobody has the voice"
+	if e.Holder != "" {
+		holder = fmt.Sprintf("host %q has the voice", e.Holder)
+	}
 	if m.role != Standby && m.role != TakingOver {
-		m.fence(fmt.Sprintf("host %q has the voice (generation %d)", e.Holder, e.Generation))
+		m.fence(fmt.Sprintf("%s (generation %d)", holder, e.Generation))
 		return
 	}
-	m.dropReplica("host %q has the voice (generation %d)", e.Holder, e.Generation)
+	m.dropReplica("%s (generation %d)", holder, e.Generation)
 }
 
 // silent: the arbiter could not be asked, and the claim may even have won. The
 // same claim is repeated until it is answered: any other could take the
 // generation for which the standby, if it was named unseen, holds a claim.
-func (m *Machine) silent(e ArbiterSilent) {
+func (m *Machine) silent(e ArbiterSilent) { m.undecided(e, "the arbiter does not answer") }
+
+func (m *Machine) undecided(e ArbiterSilent, what string) {
 	if m.claim == nil || !m.asked {
 		return
 	}
@@ -207,7 +214,7 @@ func (m *Machine) silent(e ArbiterSilent) {
 	if m.stopping {
 		m.do(StopWaits{e.Why})
 	}
-	m.report("arbiter", "the arbiter does not answer (%s); asking again", e.Why)
+	m.report("arbiter", "%s (%s); asking again", what, e.Why)
 	if m.standby.waited && m.claim.Kind != ClaimReturn {
 		m.standby.waited = false
 		m.do(CloseLink{}) // the primary may ask for itself

@@ -284,17 +284,17 @@ func (s *server) forgetEnded(m *machine, err error) {
 	}
 }
 
-func (s *server) forget(name string) error {
+// forget a machine, which may have been forgotten already: its QEMU has ended.
+func (s *server) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.machines[name]
 	if m == nil {
-		return unwatched(name)
+		return
 	}
 	m.stop()
 	delete(s.machines, name)
 	m.log.Info("machine forgotten, as the daemon wants it")
-	return nil
 }
 
 func unwatched(name string) error { return fmt.Errorf("no machine %s is watched", name) }
@@ -386,7 +386,7 @@ func (s *server) do(r request) response {
 	case opWatch:
 		err = s.watch(r)
 	case opForget:
-		err = s.forget(r.Machine)
+		s.forget(r.Machine)
 	case opYank:
 		err = s.yank(r.Machine)
 	default:
