@@ -11,6 +11,7 @@ var (
 	memberTests    = []string{"Member|Mark|Damage|Empt|Older", "./hostd/arbiter"}
 	stopTests      = []string{"Door", "./hostd/daemon"}
 	tornTests      = []string{"Torn", "./hostd/daemon"}
+	lateTests      = []string{"LandsLate", "./hostd/sim"}
 	heirTests      = []string{"Heir", "./hostd/daemon"}
 	stallTests     = []string{"TestAGuestIsFreed|TestAQEMUThatHangs", "./hostd/daemon"}
 	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
@@ -137,7 +138,9 @@ var mutants = []mutant{
 	{"a heir starts the machine anew while its old primary may be heard", "hostd/daemon/voice.go",
 		"\td.outlastPast(ctx, machine)\n", "", heirTests},
 	{"a takeover is no past that has to be outlasted", "hostd/daemon/late.go",
-		"if kind != pair.ClaimTakeover && kind != pair.ClaimHandover {", "if true {", heirTests},
+		"if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {", "if true {", heirTests},
+	{"a takeover that landed late is no past", "hostd/daemon/voice.go",
+		"\td.heirs.stands(r)\n\td.heirs.outlast", "\td.heirs.outlast", lateTests},
 	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",
 		"t.torn = !unbroken()", "t.torn = !unbroken() && false", tornTests},
 	{"what a guest said in a torn checkpoint is forgotten", "hostd/daemon/torn.go",

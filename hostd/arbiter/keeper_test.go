@@ -232,8 +232,7 @@ func TestAKilledMemberComesBack(t *testing.T) {
 		t.Fatalf("processes %v", before)
 	}
 	syscall.Kill(before[0], syscall.SIGKILL)
-	<-k.Changed()
-	<-k.Changed()
+	waitFor(t, func() bool { return k.starts.Load() > 1 && k.Down() == "" })
 	if n := strings.Count(k.log.String(), "[INFO]  the arbiter's member on this host is up"); n != 2 {
 		t.Errorf("the log says %d times that it is up", n)
 	}

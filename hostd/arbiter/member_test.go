@@ -486,9 +486,10 @@ func TestAFatalErrorEndsTheMemberOnly(t *testing.T) {
 	case <-soon(t).Done():
 		t.Fatal("nobody was told")
 	}
-	if _, err := a.Current(within(t, 300*time.Millisecond), "nat"); err == nil {
-		t.Error("it still answers")
-	}
+	waitFor(t, func() bool { // until it has ended
+		_, err := a.Current(within(t, 300*time.Millisecond), "nat")
+		return err != nil
+	})
 	end(t, m)
 	if _, open := <-m.Err(); open {
 		t.Error("Err is not closed")

@@ -21,11 +21,14 @@ import (
 // its cards must offer what those of the guest do, and its uplinks must carry frames as
 // long as those here.
 
-// alikeLimit bounds what QEMU is asked for that.
+// alikeLimit bounds what QEMU is asked for that, each time: how long the other host takes
+// is no part of it.
 const alikeLimit = 10 * time.Second
 
 // specByVersion names the machine type that an alias like "pc" stands for on this host.
 func (g *guest) specByVersion(ctx context.Context) spec.Machine {
+	ctx, cancel := context.WithTimeout(ctx, alikeLimit)
+	defer cancel()
 	s := g.spec
 	name, err := g.qemu.Monitor().MachineType(ctx)
 	if err != nil {
@@ -56,6 +59,8 @@ func (g *guest) offers(ctx context.Context) (replica.Cards, error) {
 // features that this QEMU's cards offer; none where it has no such cards: an earlier
 // version of this daemon has started it.
 func (g *guest) features(ctx context.Context) (all [][]string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, alikeLimit)
+	defer cancel()
 	uso := sync.OnceValue(machine.TapsHaveUSO) // a tap is made for it
 	for i, port := range g.spec.Ports {
 		get := func(property string, value any) error {
@@ -98,7 +103,7 @@ func featuresOf(get func(property string, value any) error, uso func() bool) ([]
 }
 
 // checkCards compares what the standby has for the ports with what this host has.
-func (p *protection) checkCards(ctx context.Context, peer string) error {
+func (p *protection) checkCards(peer string) error {
 	payload, err := p.expect(replica.TypeCards)
 	if err != nil {
 		return err
@@ -107,7 +112,7 @@ func (p *protection) checkCards(ctx context.Context, peer string) error {
 	if err != nil {
 		return err
 	}
-	here, err := p.g.offers(ctx)
+	here, err := p.g.offers(p.ctx)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
 		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keep: o.Keep, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
-	d.heirs = newHeirs(d.detectionLimit())
+	d.heirs = newHeirs(d.config.Host, d.detectionLimit())
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
 		d.hypervisor = processes{}

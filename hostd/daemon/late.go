@@ -5,7 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
 
 // An old primary lets committed output leave for detection.limit after it has sent the
@@ -15,45 +16,56 @@ import (
 
 // heirs tells until when the old primaries of machines may be heard.
 type heirs struct {
+	host  string
 	limit time.Duration
 	mu    sync.Mutex
-	// until is zero for a machine that was started here.
-	until map[string]time.Time
+	known map[string]past
 	// others are machines that this daemon has neither started nor taken over: an
 	// earlier one may have.
 	others time.Time
 }
 
-func newHeirs(limit time.Duration) *heirs {
-	return &heirs{limit: limit, until: map[string]time.Time{}, others: time.Now().Add(limit)}
+// past of a machine: the generation that began it, and until when it may be heard; zero
+// for a machine that was started here.
+type past struct {
+	generation uint64
+	until      time.Time
 }
 
-// won notes what has become of a machine here by a claim that was granted.
-func (h *heirs) won(machine string, kind pair.Kind) {
-	if kind != pair.ClaimTakeover && kind != pair.ClaimHandover {
+func newHeirs(host string, limit time.Duration) *heirs {
+	return &heirs{host: host, limit: limit, known: map[string]past{}, others: time.Now().Add(limit)}
+}
+
+// stands notes a record that the arbiter has told. One by which this host has taken the
+// machine over begins its past when it is seen first: a claim of an earlier daemon may
+// have landed just now.
+func (h *heirs) stands(r arbiter.Record) {
+	if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.until[machine] = time.Now().Add(h.limit)
+	if r.Generation != h.known[r.Machine].generation {
+		h.known[r.Machine] = past{r.Generation, time.Now().Add(h.limit)}
+	}
 }
 
-// started notes that a machine has no past.
-func (h *heirs) started(machine string) {
+// started notes that a machine has no past, by its record.
+func (h *heirs) started(r arbiter.Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.until[machine] = time.Time{}
+	h.known[r.Machine] = past{generation: r.Generation}
 }
 
 // left is for how long an old primary of the machine may still be heard.
 func (h *heirs) left(machine string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	until, known := h.until[machine]
+	p, known := h.known[machine]
 	if !known {
-		until = h.others
+		p.until = h.others
 	}
-	return max(0, time.Until(until))
+	return max(0, time.Until(p.until))
 }
 
 // outlast the old primary's output, or the context.

@@ -22,17 +22,35 @@ func TestAnHeirOutlastsTheOldPrimary(t *testing.T) {
 		past func(*heirs)
 		want time.Duration
 	}{
-		"an earlier daemon's":  {func(*heirs) {}, limit},
-		"started here":         {func(h *heirs) { h.started("m") }, 0},
-		"taken over":           {func(h *heirs) { h.started("m"); h.won("m", pair.ClaimTakeover) }, limit},
-		"handed over":          {func(h *heirs) { h.started("m"); h.won("m", pair.ClaimHandover) }, limit},
-		"alone again":          {func(h *heirs) { h.started("m"); h.won("m", pair.ClaimSolo) }, 0},
-		"taken over long ago":  {func(h *heirs) { h.won("m", pair.ClaimTakeover); time.Sleep(2 * limit) }, 0},
-		"taken over, and anew": {func(h *heirs) { h.won("m", pair.ClaimTakeover); h.started("m") }, 0},
-		"another machine":      {func(h *heirs) { h.started("m"); h.won("n", pair.ClaimTakeover) }, 0},
+		"an earlier daemon's": {func(*heirs) {}, limit},
+		"started here":        {func(h *heirs) { h.started(arbiter.Record{Machine: "m", Generation: 1}) }, 0},
+		"taken over": {func(h *heirs) {
+			h.started(arbiter.Record{Machine: "m", Generation: 1})
+			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Takeover})
+		}, limit},
+		"handed over": {func(h *heirs) {
+			h.started(arbiter.Record{Machine: "m", Generation: 1})
+			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Handover})
+		}, limit},
+		"alone again": {func(h *heirs) {
+			h.started(arbiter.Record{Machine: "m", Generation: 1})
+			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Solo})
+		}, 0},
+		"taken over long ago": {func(h *heirs) {
+			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Takeover})
+			time.Sleep(2 * limit)
+		}, 0},
+		"taken over, and anew": {func(h *heirs) {
+			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Takeover})
+			h.started(arbiter.Record{Machine: "m", Generation: 4})
+		}, 0},
+		"another machine": {func(h *heirs) {
+			h.started(arbiter.Record{Machine: "m", Generation: 1})
+			h.stands(arbiter.Record{Machine: "n", Voice: "a", Generation: 3, Kind: voice.Takeover})
+		}, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHeirs(limit)
+			h := newHeirs("a", limit)
 			c.past(h)
 			began := time.Now()
 			h.outlast(context.Background(), "m")
@@ -56,7 +74,7 @@ func (a agrees) TestAndSet(_ context.Context, _ uint64, next arbiter.Record) (ar
 // which that is claimed.
 func TestWhatAnHeirWaitsWith(t *testing.T) {
 	const limit = time.Second
-	own, others := arbiter.Record{Voice: "a", Generation: 3, Kind: "takeover"}, arbiter.Record{Generation: 3, Kind: "stopped"}
+	own, others := arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: "takeover"}, arbiter.Record{Generation: 3, Kind: "stopped"}
 	for name, c := range map[string]struct {
 		stands arbiter.Record
 		claim  func(*guest)
@@ -72,7 +90,7 @@ func TestWhatAnHeirWaitsWith(t *testing.T) {
 			d := New(Options{Config: config.Config{Host: "a", Detection: config.Detection{Limit: yamlfile.Duration(limit)}}, Arbiter: agrees{c.stands}})
 			defer d.end()
 			g := &guest{d: d, name: "m", ctx: d.ctx, door: voice.NewDoor("a"), log: hclog.NewNullLogger(), events: make(chan pair.Event, 2)}
-			d.heirs.started("m")
+			d.heirs.started(arbiter.Record{Machine: "m", Generation: 1})
 			g.claim(pair.Claim{Kind: pair.ClaimTakeover, Expect: 2, Voice: "a"})
 			began := time.Now()
 			c.claim(g)

@@ -31,18 +31,18 @@ func TestWhoMayGoOn(t *testing.T) {
 	}
 }
 
-// leaves has the caller gone between the question who speaks and the claim.
+// leaves has the caller gone with the claim on its way.
 type leaves struct {
 	Arbiter
 	caller context.CancelFunc
 }
 
 func (l leaves) Current(context.Context, string) (arbiter.Record, error) {
-	l.caller()
 	return arbiter.Record{}, nil
 }
 
 func (l leaves) TestAndSet(ctx context.Context, expect uint64, next arbiter.Record) (arbiter.Record, error) {
+	l.caller()
 	if ctx.Err() != nil {
 		return arbiter.Record{}, arbiter.ErrOutcomeUnknown
 	}

@@ -168,13 +168,13 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 
 var errHungUp = errors.New("the primary has hung up")
 
-// whileLinked is a context that ends with the link: a primary that has given up may
+// whileLinked is a context that ends when the peer hangs up: a primary that has given up may
 // ask for the next standby at once, which must not wait for a QEMU that nobody wants.
 func (d *Daemon) whileLinked(l *link.Link) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(d.ctx)
 	d.tasks.Go(func() {
 		select {
-		case <-l.Done():
+		case <-l.Left():
 			cancel(errHungUp)
 		case <-ctx.Done():
 		}

@@ -192,9 +192,7 @@ func (p *protection) hello(protocol uint16) error {
 // prepare has the standby start a QEMU that waits.
 func (p *protection) prepare(peer string) error {
 	g := p.g
-	ctx, cancel := context.WithTimeout(p.ctx, alikeLimit)
-	defer cancel()
-	text, err := g.specByVersion(ctx).Marshal()
+	text, err := g.specByVersion(p.ctx).Marshal()
 	if err != nil {
 		return err
 	}
@@ -203,7 +201,7 @@ func (p *protection) prepare(peer string) error {
 		return err
 	}
 	if p.protocol >= protocolCards {
-		if err := p.checkCards(ctx, peer); err != nil {
+		if err := p.checkCards(peer); err != nil {
 			return err
 		}
 	}

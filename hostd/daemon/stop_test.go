@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -233,7 +234,10 @@ func TestASwitchoverThatCannotBegin(t *testing.T) {
 	b.gone("m")
 	a.await("the machine to claim to go on alone", func() bool { return a.record("m").Kind == "solo" })
 	mustFail(t, a.switchover("m"), codes.FailedPrecondition, "waits for the arbiter's answer")
+	if err := os.WriteFile(b.config.QEMU.Binary, []byte("#!/bin/sh\nexit 3\n"), 0o700); err != nil { // it stays alone
+		t.Fatal(err)
+	}
 	m.mute.Store(false)
-	a.await("the machine to run alone", func() bool { return a.machine("m").Role == "solo" })
+	a.await("the machine to run alone", func() bool { return a.machine("m").Role != "protected" })
 	mustFail(t, a.switchover("m"), codes.FailedPrecondition, "only a protected machine")
 }

@@ -239,7 +239,7 @@ func TestAConsolesDiskThatFails(t *testing.T) {
 	eachFault(t, func(t *testing.T, f disk.Fault) {
 		dir := filepath.Join(t.TempDir(), "consoles")
 		d := f.Mount(t, dir, 2<<20)
-		a, _ := pairOfHosts(t)
+		a, _ := pairOfHostsWith(t, func(c *config.Config) { c.Limits.Console = 256 << 10 }) // the guest alone fills no disk
 		file := filepath.Join(dir, "m")
 		if err := a.startWithConsole("m", forEver, file); err != nil {
 			t.Fatal(err)

@@ -32,7 +32,7 @@ func TestATakeover(t *testing.T) {
 	if r := b.record("m"); r.Voice != "b" {
 		t.Errorf("the arbiter says %+v", r)
 	}
-	a.await("the old primary to be fenced", func() bool { m := a.machine("m"); return m == nil || m.Role == "fenced" })
+	a.await("the old primary's end", func() bool { m := a.machine("m"); return m == nil || m.Role == "fenced" || m.Role == "standby" })
 	b.await("the pair the other way round", func() bool { return b.machine("m").Role == "protected" })
 }
 

@@ -96,11 +96,11 @@ func (g *guest) claim(c pair.Claim) {
 	}
 	if err == nil || lost != nil {
 		g.door.Stands(stands)
+		g.d.heirs.stands(stands)
 	}
 	switch {
 	case err == nil:
 		g.board.answered()
-		g.d.heirs.won(g.name, c.Kind)
 		g.log.Info("arbiter granted", "claim", c.Kind, "generation", stands.Generation)
 		g.post(pair.Granted{Generation: stands.Generation})
 	case lost != nil:
@@ -149,7 +149,6 @@ type stop struct {
 func (g *guest) stop() *stop {
 	s := &stop{waits: make(chan string, 1), done: make(chan pair.Effect, 1)}
 	g.door.Stop()
-	g.passNoMore()
 	g.gate.Hold()
 	g.stopping.Store(s)
 	g.post(pair.Stop{})
@@ -169,6 +168,7 @@ func (g *guest) toldOfStop(effect pair.Effect) {
 	case pair.StopRefused:
 		g.stopping.Store(nil)
 		g.door.Resume()
+		g.door.Speak(g.gate.Unhold) // as before the stop; what passes follows
 		kept := g.kept
 		g.kept = nil
 		for _, k := range kept {
@@ -192,21 +192,20 @@ func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record
 	if err != nil {
 		return r, fmt.Errorf("claim the voice of machine %s: %w; nothing was started", machine, err)
 	}
-	d.heirs.started(machine)
+	d.heirs.started(r)
 	return r, nil
 }
 
 // outlastPast waits for what an old primary may still say of a machine that is to be
 // started anew. Where this host does not have the voice, whoever gave it up has waited.
 func (d *Daemon) outlastPast(ctx context.Context, machine string) {
-	if d.heirs.left(machine) == 0 {
-		return
-	}
 	asked, cancel := context.WithTimeout(ctx, arbiterLimit)
 	defer cancel()
-	if r, err := d.arbiter.Current(asked, machine); err == nil && r.Voice != d.config.Host {
+	r, err := d.arbiter.Current(asked, machine)
+	if err == nil && r.Voice != d.config.Host {
 		return
 	}
+	d.heirs.stands(r)
 	d.heirs.outlast(ctx, machine)
 }
 

@@ -193,6 +193,8 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		"Stored":        func(w *wire) { w.Stored(1) },
 		"TakeLog":       func(w *wire) { w.TakeLog(func(Frame) bool { return true }) },
 		"ToLog":         func(w *wire) { w.ToLog() },
+		"Unhold":        func(w *wire) { w.Unhold() },
+		"MTU":           func(w *wire) { w.MTU(0) },
 		"Uplinks":       func(w *wire) { w.Uplinks() },
 		"Close":         func(w *wire) {}, // at the end
 	}

@@ -44,8 +44,10 @@ func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
 
 func (g *Gate) emit(i int, frame []byte) {
 	switch {
-	case g.out.mode == passing, g.out.mode == committing && g.leavesAtOnce(frame):
+	case g.out.mode == passing:
 		g.transmit(i, time.Time{}, &g.stats.released, append(g.out.batch[:0], frame)...)
+	case g.out.mode == committing && g.leavesAtOnce(frame):
+		g.transmit(i, g.out.until, &g.stats.released, append(g.out.batch[:0], frame)...)
 	case g.out.mode == holding, g.out.mode == committing:
 		g.store(i, frame)
 	default:
@@ -93,6 +95,16 @@ func (g *Gate) Hold() {
 	defer g.out.Unlock()
 	if !g.out.ended {
 		g.out.mode, g.out.withheld = holding, true
+	}
+}
+
+// Unhold undoes Hold for a guest whose epochs are committed: the policy for output counts
+// again.
+func (g *Gate) Unhold() {
+	g.out.Lock()
+	defer g.out.Unlock()
+	if g.out.mode == holding {
+		g.out.mode, g.out.withheld = committing, false
 	}
 }
 

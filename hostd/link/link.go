@@ -51,6 +51,8 @@ type Link struct {
 	}
 	r *replica.Reader
 
+	leaving sync.Once
+	left    chan struct{} // closed when the peer is known to have hung up, or as closed is
 	closing sync.Once
 	closed  chan struct{}
 	cause   error
@@ -58,7 +60,7 @@ type Link struct {
 
 // New makes a link of an established connection, which it owns from now on.
 func New(conn net.Conn, o Options) *Link {
-	l := &Link{conn: conn, o: o, start: time.Now(), closed: make(chan struct{})}
+	l := &Link{conn: conn, o: o, start: time.Now(), left: make(chan struct{}), closed: make(chan struct{})}
 	l.send.buffer, l.send.w = writer(conn)
 	l.r = replica.NewReader(listener{l})
 	return l
@@ -105,6 +107,7 @@ func (l *Link) write(h replica.Header, parts ...[]byte) error {
 // be why, can still be read. That ends the link, or the limit does if nobody reads.
 func (l *Link) hearOut(err error) {
 	l.send.failed = err
+	l.leaving.Do(func() { close(l.left) })
 	time.AfterFunc(l.o.Limit, func() { l.Close(err) })
 }
 
@@ -126,7 +129,8 @@ func (l *Link) Peer() string { return l.conn.RemoteAddr().String() }
 // Send writes one frame. It blocks while the peer does not read: that is the
 // back-pressure. A peer that does not take the frame in five times the limit has
 // lost the link, whatever it says meanwhile. It may be called concurrently; a
-// failed send ends the link, after what a peer that has hung up said last.
+// failed send ends the link, after what a peer that has hung up said last, for which it
+// does not wait: the caller may be who reads it.
 func (l *Link) Send(h replica.Header, parts ...[]byte) error {
 	l.send.Lock()
 	defer l.send.Unlock()
@@ -216,6 +220,7 @@ func (l *Link) Close(cause error) {
 	l.closing.Do(func() {
 		l.cause = cause
 		close(l.closed)
+		l.leaving.Do(func() { close(l.left) })
 		hangUp(l.conn)
 	})
 }
@@ -228,13 +233,21 @@ func hangUp(conn net.Conn) {
 	conn.Close()
 }
 
+// Left is closed when the peer has hung up, although what it said last may not have been
+// read yet, or the link has ended.
+func (l *Link) Left() <-chan struct{} { return l.left }
+
 // Done is closed when the link has ended.
 func (l *Link) Done() <-chan struct{} { return l.closed }
 
+// why a call has failed: what has ended the link, if that has.
 func (l *Link) why(err error) error {
-	<-l.closed
-	if l.cause != nil {
-		return l.cause
+	select {
+	case <-l.closed:
+		if l.cause != nil {
+			return l.cause
+		}
+	default: // the peer has hung up, and is heard out
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -234,6 +235,7 @@ type stream struct {
 	deadline time.Time
 	stopped  bool // nobody reads any more
 	ended    bool // nothing is written any more
+	reset    bool // and whoever tries is told so
 	muted    bool
 }
 
@@ -264,6 +266,9 @@ func (s *stream) mute() {
 func (s *stream) write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.reset {
+		return 0, syscall.ECONNRESET
+	}
 	if s.ended || s.stopped && s.n == nil {
 		return 0, io.ErrClosedPipe
 	}
@@ -305,8 +310,8 @@ func (s *stream) lose(all bool) {
 		s.chunks = nil
 	}
 	if !s.ended {
-		s.put(chunk{err: errors.New("connection reset by peer")})
-		s.ended = true
+		s.put(chunk{err: syscall.ECONNRESET})
+		s.ended, s.reset = true, true
 	}
 }
 
