@@ -41,6 +41,14 @@ func (g *guest) specByVersion(ctx context.Context) spec.Machine {
 	return s
 }
 
+// adviseOnType says what to do where this host's QEMU does not know the machine type.
+func adviseOnType(err error) error {
+	if !strings.Contains(err.Error(), "unsupported machine type") { // QEMU's system/vl.c
+		return err
+	}
+	return fmt.Errorf("%w: the hosts' QEMUs differ; name a type that both know in the specification, \"machine: pc-i440fx-10.0\" for instance, and start the machine anew", err)
+}
+
 // cardFeatures are those properties of QEMU's virtio cards that a guest may use and
 // that hosts may lack (hw/net/virtio-net.c, virtio_net_properties).
 var cardFeatures = []string{"mrg_rxbuf", "csum", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",

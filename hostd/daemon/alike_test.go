@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/qmp"
@@ -40,6 +41,16 @@ func TestFeaturesOfACard(t *testing.T) {
 		if !slices.Equal(got, c.want) || !errors.Is(err, c.err) || (got == nil) != (c.want == nil) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+}
+
+func TestAdviceOnAMachineType(t *testing.T) {
+	unknown := errors.New("QEMU ended: exit status 1\nqemu-system-x86_64: unsupported machine type: \"pc-i440fx-11.1\"")
+	if err := adviseOnType(unknown); !errors.Is(err, unknown) || !strings.Contains(err.Error(), "machine: pc-i440fx-10.0") {
+		t.Error(err)
+	}
+	if other := errors.New("no room"); adviseOnType(other) != other {
+		t.Error(adviseOnType(other))
 	}
 }
 

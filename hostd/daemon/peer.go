@@ -155,7 +155,7 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 	}
 	g := d.newGuest(s)
 	if err := g.bringUp(ctx, true); err != nil {
-		return err
+		return adviseOnType(err)
 	}
 	d.add(g) // before its run loop, which may retire it at once
 	if err := g.prepared(ctx, l, hello, generation); err != nil {

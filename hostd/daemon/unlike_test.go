@@ -3,8 +3,17 @@ package daemon_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 )
 
 // TestTheStandbyGetsTheMachineTypeByItsVersion: there, "pc" may stand for another.
@@ -24,4 +33,78 @@ func (h *host) arguments(machine string) string {
 		h.t.Fatal(err)
 	}
 	return strings.ReplaceAll(string(b), "\x00", " ")
+}
+
+// TestAStandbyWithAnotherArbiter, of a wrong directory for instance, would never get the
+// voice.
+func TestAStandbyWithAnotherArbiter(t *testing.T) {
+	a, b := pairOfHosts(t)
+	other, err := arbiter.OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.restart(func() { b.asked = other })
+	a.mustStart("m", "")
+	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "all hosts must ask the same arbiter", "runs on here")
+	b.gone("m")
+}
+
+// TestAnArbiterThatLostItsRecords is told of in the status, and once in the log.
+func TestAnArbiterThatLostItsRecords(t *testing.T) {
+	a, b := pairOfHosts(t)
+	var log lines
+	a.restart(func() {
+		a.adjust = func(o *daemon.Options) { o.Log = hclog.New(&hclog.LoggerOptions{Output: &log}) }
+	})
+	a.mustProtect("m", "")
+	record, kept := filepath.Join(a.config.Arbiter.Directory, "m"), filepath.Join(t.TempDir(), "m")
+	if err := os.Rename(record, kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(int(b.machine("m").QemuPid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the status to tell", func() bool {
+		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "it has lost its records, or is not the one that was asked before")
+	})
+	if n := log.count("arbiter denied"); n != 1 {
+		t.Errorf("the log tells %d times", n)
+	}
+	os.RemoveAll(record)
+	if err := os.Rename(kept, record); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the machine to go on", func() bool { return a.record("m").Kind != "pair" })
+}
+
+// lines is a log that is read.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+// TestAMachineWhoseQEMUHasEnded says so, and nothing of what is true of others.
+func TestAMachineWhoseQEMUHasEnded(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	a.mustStart("m", "")
+	if err := syscall.Kill(int(a.machine("m").QemuPid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	a.await("its end", func() bool { return a.machine("m").QemuPid == 0 })
+	w := a.machine("m").Warnings
+	if len(w) != 1 || !strings.Contains(w[0], "QEMU ended: signal: killed") || !strings.Contains(w[0], "vm start") {
+		t.Errorf("%q", w)
+	}
 }
