@@ -134,7 +134,7 @@ func (g *guest) start(first pair.Event) {
 func (g *guest) gateOptions() gate.Options {
 	o := gate.Options{HeldOutput: int(g.d.config.Limits.HeldOutput), HeldInput: int(g.d.config.Limits.HeldInput),
 		InputDelay: time.Duration(g.d.config.Limits.InputDelay),
-		AtOnce:     outputOf(g.spec.Protection).Leaves, Changed: g.uplinkChanged,
+		AtOnce:     outputOf(g.spec.Protection).Leaves, Changed: g.linkChanged,
 		Log: g.log.Named("gate")}
 	for _, p := range g.spec.Ports {
 		o.Ports = append(o.Ports, gate.Port{Name: p.Name, Tap: p.Tap, Uplink: p.Uplink,
@@ -295,9 +295,9 @@ func (g *guest) removeOnce() {
 	g.tasks.Wait()
 	g.stopProtection()
 	g.stopStandby()
+	g.gate.Close() // that its taps go with QEMU is no news
 	g.qemu.Remove()
 	g.notWatched()
-	g.gate.Close()
 	g.d.forgetSaved(g.name)
 }
 

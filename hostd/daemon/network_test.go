@@ -252,22 +252,7 @@ func TestALostUplinkIsTold(t *testing.T) {
 	}
 	uplink := makeUplink(t, "up-m", "net-m")
 	a, _ := pairOfHosts(t)
-	events, err := a.client.Events(a.ctx(), &control.EventsRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	awaitEvent := func(kind string) {
-		t.Helper()
-		for {
-			e, err := events.Recv()
-			if err != nil {
-				t.Fatalf("no event %s: %v", kind, err)
-			}
-			if e.Kind == kind && e.Machine == "m" {
-				return
-			}
-		}
-	}
+	awaitEvent := a.eventsOf("m")
 	warned := func() bool {
 		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "uplink up-m has been gone")
 	}
@@ -288,6 +273,174 @@ func TestALostUplinkIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.await("the frame to leave", func() bool { return net.hears("here again") })
+}
+
+// eventsOf a machine from now on: what it returns waits for one of a kind.
+func (h *host) eventsOf(machine string) (await func(kind string) *control.Event) {
+	h.t.Helper()
+	events, err := h.client.Events(h.ctx(), &control.EventsRequest{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return func(kind string) *control.Event {
+		h.t.Helper()
+		for {
+			e, err := events.Recv()
+			if err != nil {
+				h.t.Fatalf("no event %s: %v", kind, err)
+			}
+			if e.Kind == kind && e.Machine == machine {
+				return e
+			}
+		}
+	}
+}
+
+// TestATapThatIsGoneEndsNoProtection: checkpoints go on, the standby stays, the status
+// says what to do, and that works. A tap of the same name is not the one that QEMU has.
+func TestATapThatIsGoneEndsNoProtection(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	quietNetwork(t)
+	makeUplink(t, "up-m", "net-m")
+	openTap(t, "tap-m") // of both hosts
+	a, b := pairOfHosts(t)
+	a.startWired("m", "max-epoch: 20ms")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	net := listenOn(t, "net-m")
+	net.send(t, "not read")
+	a.await("a frame in the tap", func() bool { return a.machine("m").Input.Delivered == 1 })
+	seen, heard := a.eventsOf("m"), b.eventsOf("m")
+	link, err := netlink.LinkByName("tap-m")
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		net.send(t, fmt.Sprintf("lost %d", n))
+	}
+	const goesOn = `move the machine with "hostd switchover m", or stop and start it`
+	gone := func(await func(string) *control.Event) string {
+		for { // first it goes down
+			if m := await("tap-lost").Message; strings.Contains(m, "port in: tap tap-m is gone: ") {
+				return m
+			}
+		}
+	}
+	if m := gone(seen); !strings.Contains(m, "the guest's card is cut off here; "+goesOn) {
+		t.Errorf("the event says %q", m)
+	}
+	if m := gone(heard); !strings.Contains(m, "after a takeover the guest's card would be cut off here") {
+		t.Errorf("the standby's event says %q", m)
+	}
+	a.await("what arrives to be counted as dropped", func() bool { return a.machine("m").Input.Dropped == 21 })
+	openTap(t, "tap-m")
+	was := a.machine("m")
+	a.await("checkpoints", func() bool { return a.machine("m").Epoch > was.Epoch+5 })
+	m := a.machine("m")
+	if m.Role != "protected" || m.Generation != was.Generation {
+		t.Errorf("the machine is %s in generation %d, was in %d: %v", m.Role, m.Generation, was.Generation, m.Warnings)
+	}
+	if !warns(m, "port in: tap tap-m has been gone for ") || !warns(m, goesOn) {
+		t.Errorf("the warnings are %q", m.Warnings)
+	}
+	if m := b.machine("m"); !warns(m, "port in: tap tap-m has been gone for ") {
+		t.Errorf("the standby's warnings are %q", m.Warnings)
+	}
+	if _, err := a.client.Switchover(a.ctx(), &control.MachineRequest{Name: "m"}); err != nil {
+		t.Errorf("switch over: %v", err)
+	}
+	b.await("the machine to run there", func() bool { r := b.machine("m").Role; return r == "solo" || r == "protected" || r == "seeding" })
+}
+
+// TestATapThatGoesWithItsMachineIsNoNews: nobody is to look for what went wrong.
+func TestATapThatGoesWithItsMachineIsNoNews(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	makeUplink(t, "up-m", "net-m")
+	a, _ := pairOfHosts(t)
+	const rounds = 3
+	for range rounds {
+		a.startWired("m", "max-epoch: 20ms")
+		if _, err := a.client.StopMachine(a.ctx(), &control.MachineRequest{Name: "m"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := netlink.LinkByName("tap-m"); err == nil {
+			t.Fatal("the tap is still there")
+		}
+	}
+	a.startWired("m", "max-epoch: 20ms")
+	events, err := a.client.Events(a.ctx(), &control.EventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for started := 0; started <= rounds; {
+		e, err := events.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e.Kind {
+		case "started":
+			started++
+		case "tap-lost":
+			t.Errorf("an event says %q", e.Message)
+		}
+	}
+}
+
+// TestATapThatIsDownIsTold, and heals when it is up again.
+func TestATapThatIsDownIsTold(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	quietNetwork(t)
+	makeUplink(t, "up-m", "net-m")
+	tap := openTap(t, "tap-m")
+	a, _ := pairOfHosts(t)
+	a.startWired("m", "max-epoch: 20ms")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	awaitEvent, net := a.eventsOf("m"), listenOn(t, "net-m")
+	link, err := netlink.LinkByName("tap-m")
+	if err == nil {
+		err = netlink.LinkSetDown(link)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const raise = `"ip link set tap-m up"`
+	if e := awaitEvent("tap-lost"); !strings.Contains(e.Message, "port in: tap tap-m is down") || !strings.Contains(e.Message, raise) {
+		t.Errorf("the event says %q", e.Message)
+	}
+	warned := func() bool { return warns(a.machine("m"), "port in: tap tap-m has been down for ") }
+	if !warned() {
+		t.Errorf("the warnings are %q", a.machine("m").Warnings)
+	}
+	was := a.machine("m").Epoch
+	a.await("checkpoints", func() bool { return a.machine("m").Epoch > was+5 })
+	if err := netlink.LinkSetUp(link); err != nil {
+		t.Fatal(err)
+	}
+	awaitEvent("tap-back")
+	if warned() {
+		t.Error("the warning stays")
+	}
+	net.send(t, "here again")
+	a.await("the frame to be read", func() bool {
+		for _, f := range readTap(t, tap) {
+			if bytes.Contains(f, []byte("here again")) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // TestFramesThatCannotBeCarriedAreWarnedOf in the status of their machine.

@@ -262,7 +262,7 @@ func (g *guest) warnings(m *control.Machine) []string {
 	if m.Output.Dropped > 0 {
 		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))
 	}
-	w = append(w, g.uplinkWarnings()...)
+	w = append(w, g.linkWarnings(m.Role)...)
 	if torn := g.board.torn(); torn > 0 {
 		w = append(w, tornMessage(torn))
 	}

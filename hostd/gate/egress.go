@@ -127,7 +127,7 @@ func (g *Gate) offer(p *port, count *atomic.Uint64, frames [][]byte) (done int) 
 			g.lose(lost)
 			g.log.Debug("frames not sent", "port", p.Name, "lost", lost, "error", err)
 		}
-		if p.uplinkNow().Up() {
+		if p.uplinkKnown.now().Up() {
 			count.Add(uint64(n - lost))
 		} else { // the kernel takes frames that an interface without a carrier cannot send
 			g.lose(n - lost)

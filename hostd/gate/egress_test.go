@@ -180,6 +180,7 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		"HoldInput":     func(w *wire) { w.HoldInput() },
 		"Inject":        func(w *wire) { w.Inject(f) },
 		"Learn":         func(w *wire) { w.Learn([]Address{{Addr: netip.MustParseAddr("10.0.0.1")}}) },
+		"Links":         func(w *wire) { w.Links() },
 		"LogBehind":     func(w *wire) { w.LogBehind() },
 		"OpenInput":     func(w *wire) { w.OpenInput() },
 		"Pass":          func(w *wire) { w.Pass() },
@@ -195,7 +196,6 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		"ToLog":         func(w *wire) { w.ToLog() },
 		"Unhold":        func(w *wire) { w.Unhold() },
 		"MTU":           func(w *wire) { w.MTU(0) },
-		"Uplinks":       func(w *wire) { w.Uplinks() },
 		"Close":         func(w *wire) {}, // at the end
 	}
 	gate := reflect.TypeFor[*Gate]()

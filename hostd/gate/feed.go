@@ -197,10 +197,11 @@ func (g *Gate) offerPieces(p *port, frame []byte, before uint64) error {
 	return nil
 }
 
-// undeliverable counts a frame that the tap will never take, and says so once.
+// undeliverable counts a frame that the tap will never take, and says so once; who
+// watches the taps tells of one that takes none.
 func (g *Gate) undeliverable(p *port, frame []byte, err error) {
 	g.stats.inputDropped.Add(1)
-	if !p.toldRefused {
+	if !p.toldRefused && !errors.Is(err, ErrDown) && !errors.Is(err, ErrGone) {
 		p.toldRefused = true
 		g.log.Warn("a frame that arrived cannot be given to the guest; it was dropped, and others like it will be", "tap", p.Tap, "bytes", len(frame)-vnetHeader, "error", err)
 	}
@@ -254,7 +255,7 @@ func (g *Gate) dropStale(p *port, shown time.Duration) {
 	}
 	p.progress.shown = shown
 	err := g.settle(p)
-	if err == nil && p.flight.settled != p.progress.taken {
+	if err == nil && (p.flight.settled != p.progress.taken || p.flight.n == 0) {
 		return
 	}
 	if err == nil {
@@ -265,6 +266,11 @@ func (g *Gate) dropStale(p *port, shown time.Duration) {
 		return
 	}
 	g.stats.inputLate.Add(uint64(p.flight.n))
+	g.dropFlight(p)
+}
+
+// dropFlight: what was in a tap is gone, and QEMU has not taken it.
+func (g *Gate) dropFlight(p *port) {
 	g.stats.inputDropped.Add(uint64(p.flight.n))
 	g.stats.delivered.Add(-uint64(p.flight.n))
 	p.flight.empty(p.passed)

@@ -34,9 +34,9 @@ type Options struct {
 	// InputDelay bounds how long an arriving frame waits for the guest to take it, and
 	// for nothing else; 0 is DefaultInputDelay.
 	InputDelay time.Duration
-	// Changed is told when an uplink goes, or is back. It must not block, and may be
-	// called before Open has returned.
-	Changed func(Uplink)
+	// Changed is told when an uplink or a tap goes, or is back. It must not block, and
+	// may be called before Open has returned.
+	Changed func(Link)
 	// Wires open the ports' interfaces; nil for those of this host.
 	Wires Wires
 	Log   hclog.Logger
@@ -69,7 +69,7 @@ type Gate struct {
 	ports   []*port
 	wires   Wires
 	links   *links // nil where the wires are others than this host's interfaces
-	changed func(Uplink)
+	changed func(Link)
 	now     func() time.Duration // since the gate was opened
 	limit   struct {
 		output, input int
@@ -114,14 +114,12 @@ type port struct {
 	tap    Tap
 	uplink Wire
 	egress *egress
-	state  struct {
-		sync.Mutex
-		Uplink
-	}
-	fromTap    []byte
-	fromUplink []byte
-	learned    addressBook
-	drain      func(fd int) // drainTapLocked, made once
+	// What is known of the two, which never waits for a lock of the gate's.
+	uplinkKnown, tapKnown *knownLink
+	fromTap               []byte
+	fromUplink            []byte
+	learned               addressBook
+	drain                 func(fd int) // drainTapLocked, made once
 	// fromTapCut and fromUplinkCut cut what is in tunnels, when it is read.
 	fromTapCut, fromUplinkCut cutter
 	toldUncarried             atomic.Bool
@@ -253,7 +251,7 @@ func openPort(p Port, wires Wires) (*port, error) {
 		uplink.Close()
 		return nil, err
 	}
-	opened.state.Uplink = Uplink{Port: p.Name, Name: p.Uplink, State: linkUp, Since: time.Now()}
+	opened.uplinkKnown, opened.tapKnown = newKnownLink(p.Name, p.Uplink, false), newKnownLink(p.Name, p.Tap, true)
 	opened.learned.own = p.MAC
 	var named []Address
 	for _, a := range p.Addresses {

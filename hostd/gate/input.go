@@ -296,9 +296,14 @@ func (p *port) tail(upto uint64) uint32 {
 	return uint32(min(p.passed+waiting-p.flight.taken, math.MaxUint32))
 }
 
-// settle asks what QEMU has taken of a tap.
+// settle asks what QEMU has taken of a tap. One that is gone is a port that nobody
+// reads: the machine goes on, and so does its protection.
 func (g *Gate) settle(p *port) error {
 	total, err := p.tap.Taken()
+	if errors.Is(err, ErrGone) {
+		g.dropFlight(p)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

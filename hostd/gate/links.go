@@ -6,22 +6,61 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Uplink is what is known of a port's uplink.
-type Uplink struct {
+// Link is what is known of one end of a port's wire.
+type Link struct {
 	Port, Name string
-	// State is up, down (by an operator), no carrier, or gone.
+	Tap        bool // of QEMU; else the uplink
+	// State is up, down (by an operator), no carrier, or gone. A tap has a carrier as
+	// long as its QEMU lives, and one that is gone stays so: its QEMU cannot take another.
 	State string
 	Since time.Time // it has been so
 }
 
-// Up says that frames can leave by it.
-func (u Uplink) Up() bool { return u.State == linkUp }
+// Up says that frames can pass it.
+func (l Link) Up() bool { return l.State == linkUp }
+
+// Gone says that the interface is no more.
+func (l Link) Gone() bool { return l.State == linkGone }
+
+func (l Link) kind() string {
+	if l.Tap {
+		return "tap"
+	}
+	return "uplink"
+}
+
+// knownLink is a link's state, which who watches it sets and others look at.
+type knownLink struct {
+	mu   sync.Mutex
+	link Link
+}
+
+func newKnownLink(port, name string, tap bool) *knownLink {
+	return &knownLink{link: Link{Port: port, Name: name, Tap: tap, State: linkUp, Since: time.Now()}}
+}
+
+func (k *knownLink) now() Link {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.link
+}
+
+// set says whether the state is another than before.
+func (k *knownLink) set(state string) (now Link, changed bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if changed = k.link.State != state; changed {
+		k.link.State, k.link.Since = state, time.Now()
+	}
+	return k.link, changed
+}
 
 const (
 	linkUp, linkDown, linkNoCarrier, linkGone = "up", "down", "no carrier", "gone"
@@ -45,18 +84,19 @@ func (m linkMessage) state() string {
 	return linkUp
 }
 
-// uplinkState follows one uplink: by its index as long as it is there, which a
-// rename does not end, and by its name once it is gone.
-type uplinkState struct {
+// follower follows one interface: by its index as long as it is there, which a
+// rename does not end, and an uplink by its name once it is gone.
+type follower struct {
 	name  string
 	index int
+	tap   bool
 	state string
 	// unsure: messages were lost, so the index may be another interface's by now.
 	unsure, seen bool
 }
 
 // hear takes a message and says whether the socket has to be bound anew.
-func (u *uplinkState) hear(m linkMessage) (bind bool) {
+func (u *follower) hear(m linkMessage) (bind bool) {
 	own := u.state != linkGone && m.index == u.index
 	switch {
 	case m.deleted:
@@ -65,19 +105,22 @@ func (u *uplinkState) hear(m linkMessage) (bind bool) {
 		}
 		return false
 	case own:
-		bind = u.unsure
-	case u.state == linkGone && m.name == u.name:
+		bind = u.unsure && !u.tap
+	case u.state == linkGone && m.name == u.name && !u.tap:
 		bind = true
 	default:
 		return false
 	}
 	u.index, u.state, u.unsure, u.seen = m.index, m.state(), false, true
+	if u.tap && u.state == linkNoCarrier { // its QEMU ends, which others tell
+		u.state = linkUp
+	}
 	return bind
 }
 
 // listed says that all interfaces have been told of. One that was not among them is
 // gone, which is asked about again by name.
-func (u *uplinkState) listed() (again bool) {
+func (u *follower) listed() (again bool) {
 	again = !u.seen && u.state != linkGone
 	if again {
 		u.state = linkGone
@@ -176,34 +219,47 @@ func parseLinks(b []byte) (messages []linkMessage, end bool, err error) {
 	return messages, end, nil
 }
 
-// watchLinks follows the uplinks until the gate is closed.
+// watched is a link with the way by which it is followed.
+type watched struct {
+	*follower
+	known  *knownLink
+	socket *socket // bound anew to an uplink that was made anew
+}
+
+func (g *Gate) watchedLinks() (all []watched) {
+	for _, p := range g.ports {
+		uplink, tap := p.uplink.(*socket), p.tap.(*tapSocket).socket
+		all = append(all, watched{&follower{name: p.Uplink, index: uplink.index, state: linkUp}, p.uplinkKnown, uplink},
+			watched{&follower{name: p.Tap, index: tap.index, tap: true, state: linkUp}, p.tapKnown, tap})
+	}
+	return all
+}
+
+// watchLinks follows uplinks and taps until the gate is closed.
 func (g *Gate) watchLinks() {
 	defer g.wg.Done()
-	states := make([]*uplinkState, len(g.ports))
-	for i, p := range g.ports {
-		states[i] = &uplinkState{name: p.Uplink, index: p.uplink.(*socket).index, state: linkUp}
-	}
+	all := g.watchedLinks()
 	err := g.links.list()
 	for err == nil {
 		var messages []linkMessage
 		var end bool
 		messages, end, err = g.links.next()
 		if err == errLinksLost {
-			for _, u := range states {
-				u.unsure, u.seen = true, false
+			for _, w := range all {
+				w.unsure, w.seen = true, false
 			}
 			err = g.links.list()
 			continue
 		}
 		again := false
-		for i, u := range states {
+		for _, w := range all {
 			for _, m := range messages {
-				g.heard(g.ports[i], u, m)
+				g.heard(w, m)
 			}
-			if end && u.listed() {
+			if end && w.listed() {
 				again = true
 			}
-			g.tell(g.ports[i], u.state)
+			g.tell(w.known, w.state)
 		}
 		if again && err == nil {
 			err = g.links.list()
@@ -212,53 +268,40 @@ func (g *Gate) watchLinks() {
 	select {
 	case <-g.closed: // which ends a read or write, too
 	default:
-		g.log.Error("uplinks are not watched any more", "error", err)
+		g.log.Error("uplinks and taps are not watched any more", "error", err)
 	}
 }
 
-func (g *Gate) heard(p *port, u *uplinkState, m linkMessage) {
-	if !u.hear(m) {
+func (g *Gate) heard(w watched, m linkMessage) {
+	if !w.hear(m) {
 		return
 	}
-	if err := p.uplink.(*socket).rebind(u.index); err != nil {
-		g.log.Warn("uplink cannot be used yet", "port", p.Name, "uplink", p.Uplink, "error", err)
-		u.state = linkGone
+	if err := w.socket.rebind(w.index); err != nil {
+		g.log.Warn("uplink cannot be used yet", "port", w.known.now().Port, "uplink", w.name, "error", err)
+		w.state = linkGone
 	}
 }
 
-// tell of an uplink that is in another state than before.
-func (g *Gate) tell(p *port, state string) {
-	p.state.Lock()
-	known := p.state.Uplink
-	if known.State != state {
-		p.state.State, p.state.Since = state, time.Now()
-	}
-	now := p.state.Uplink
-	p.state.Unlock()
-	if known.State == state || known.Up() == now.Up() && now.Up() {
+// tell of a link that is in another state than before.
+func (g *Gate) tell(k *knownLink, state string) {
+	now, changed := k.set(state)
+	if !changed {
 		return
 	}
 	if now.Up() {
-		g.log.Info("uplink is back", "port", p.Name, "uplink", p.Uplink)
+		g.log.Info(now.kind()+" is back", "port", now.Port, now.kind(), now.Name)
 	} else {
-		g.log.Warn("uplink does not carry anything", "port", p.Name, "uplink", p.Uplink, "state", state)
+		g.log.Warn(now.kind()+" does not carry anything", "port", now.Port, now.kind(), now.Name, "state", state)
 	}
 	if g.changed != nil {
 		g.changed(now)
 	}
 }
 
-// Uplinks tells the state of each port's uplink.
-func (g *Gate) Uplinks() []Uplink {
-	var all []Uplink
+// Links tells the state of each port's uplink and tap.
+func (g *Gate) Links() (all []Link) {
 	for _, p := range g.ports {
-		all = append(all, p.uplinkNow())
+		all = append(all, p.uplinkKnown.now(), p.tapKnown.now())
 	}
 	return all
-}
-
-func (p *port) uplinkNow() Uplink {
-	p.state.Lock()
-	defer p.state.Unlock()
-	return p.state.Uplink
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // told collects what is said of uplinks.
-type told chan Uplink
+type told chan Link
 
 func (c told) expect(t *testing.T, states ...string) {
 	t.Helper()
@@ -39,7 +39,7 @@ func (c told) await(state string) {
 func newToldWire(t *testing.T) (*wire, told) {
 	t.Helper()
 	c := make(told, 100)
-	w := newWire(t, Options{Changed: func(u Uplink) { c <- u }})
+	w := newWire(t, Options{Changed: func(u Link) { c <- u }})
 	w.Pass()
 	w.OpenInput()
 	return w, c
@@ -92,7 +92,7 @@ func TestAnUplinkThatGoesDownIsTold(t *testing.T) {
 		w.loses(t, 10)
 		must(t, netlink.LinkSetUp(linkOf(t, "uplink")))
 		told.await(linkUp)
-		eventually(t, "it is known to be up", func() bool { return w.Uplinks()[0].Up() })
+		eventually(t, "it is known to be up", func() bool { return w.Links()[0].Up() })
 		w.carries(t, w.network, 2)
 	}
 }
@@ -116,7 +116,7 @@ func TestAnUplinkMadeAnewIsUsed(t *testing.T) {
 		told.await(linkGone)
 		w.loses(t, 10)
 		makeVeth(t, "uplink", "network")
-		eventually(t, "it is known to be back", func() bool { return w.Uplinks()[0].Up() })
+		eventually(t, "it is known to be back", func() bool { return w.Links()[0].Up() })
 		told.await(linkUp)
 		network := endpoint(t, "network")
 		w.carries(t, network, n)
@@ -138,11 +138,11 @@ func TestWhatIsNoEndOfAnUplink(t *testing.T) {
 	must(t, netlink.LinkSetDown(uplink))
 	told.expect(t, linkDown) // and nothing before
 	must(t, netlink.LinkSetUp(uplink))
-	eventually(t, "it is known to be back", func() bool { return w.Uplinks()[0].Up() })
+	eventually(t, "it is known to be back", func() bool { return w.Links()[0].Up() })
 	w.carries(t, w.network, 1)
 }
 
-func TestUplinkState(t *testing.T) {
+func TestFollower(t *testing.T) {
 	const up = unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_RUNNING
 	type step struct {
 		m     linkMessage
@@ -156,7 +156,7 @@ func TestUplinkState(t *testing.T) {
 			{linkMessage{9, "eth", unix.IFF_UP, false}, true, linkNoCarrier}, {linkMessage{9, "eth", up, false}, false, linkUp}},
 		"its name taken while it is there": {{linkMessage{5, "old", up, false}, false, linkUp}, {linkMessage{6, "eth", 0, false}, false, linkUp}},
 	} {
-		u := &uplinkState{name: "eth", index: 5, state: linkUp}
+		u := &follower{name: "eth", index: 5, state: linkUp}
 		for i, s := range steps {
 			if bind := u.hear(s.m); bind != s.bind || u.state != s.state {
 				t.Errorf("%s, step %d: %q, bind %v; want %q, %v", name, i, u.state, bind, s.state, s.bind)
@@ -165,9 +165,9 @@ func TestUplinkState(t *testing.T) {
 	}
 }
 
-// TestUplinkStateAfterLoss: messages were lost, and all interfaces are listed anew.
-func TestUplinkStateAfterLoss(t *testing.T) {
-	u := &uplinkState{name: "eth", index: 5, state: linkUp, unsure: true}
+// TestFollowerAfterLoss: messages were lost, and all interfaces are listed anew.
+func TestFollowerAfterLoss(t *testing.T) {
+	u := &follower{name: "eth", index: 5, state: linkUp, unsure: true}
 	if u.hear(linkMessage{5, "eth", unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_RUNNING, false}) != true || u.listed() || u.state != linkUp {
 		t.Errorf("one with the same index may be another: %+v", u)
 	}

@@ -121,16 +121,25 @@ func (t *tapSocket) HandIn(frames [][]byte) (n int, err error) {
 		return t.took, nil
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 		return t.took, ErrFull
+	case unix.ENETDOWN:
+		return t.took, ErrDown
+	case unix.ENXIO: // the socket is bound to nothing
+		return t.took, ErrGone
 	}
 	return t.took, fmt.Errorf("write to tap %s: %w", t.name, t.refused)
 }
 
 func (t *tapSocket) offerNow(fd uintptr) {
+	told := false // that the tap was down once, which is no news
 	for t.took < t.offered {
 		t.writes++
 		n, errno := t.offerSome(fd, t.messages[t.took:t.offered])
 		t.took += n
-		if errno != 0 && errno != unix.EINTR {
+		switch {
+		case errno == 0, errno == unix.EINTR:
+		case errno == unix.ENETDOWN && !told:
+			told = true
+		default:
 			t.refused = errno
 			return
 		}

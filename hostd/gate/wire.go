@@ -1,6 +1,10 @@
 package gate
 
-import "errors"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // Wires open the interfaces that a gate's ports name.
 type Wires interface {
@@ -40,10 +44,10 @@ type Tap interface {
 	Wire
 	// HandIn gives QEMU at most 32 frames, in order, as far as the tap takes them, and
 	// never waits. It returns how many that were and why the next was refused: ErrFull,
-	// or what will always be in its way. It does not keep them.
+	// ErrDown, ErrGone, or what will always be in its way. It does not keep them.
 	HandIn(frames [][]byte) (n int, err error)
 	// Taken counts the frames that QEMU has taken of those that were handed in, from any
-	// number on.
+	// number on. Of a tap that was removed it returns ErrGone.
 	Taken() (uint64, error)
 	// Empty drops the frames that QEMU has not taken.
 	Empty() error
@@ -54,6 +58,12 @@ var ErrUncarried = errors.New("a frame that cannot be carried")
 
 // ErrFull says that a tap has no room for a frame now.
 var ErrFull = errors.New("the tap has no room")
+
+// ErrDown says that a tap takes nothing until it is up again.
+var ErrDown = errors.New("the tap is down")
+
+// ErrGone says that a tap was removed, with what was in it. QEMU takes nothing any more.
+var ErrGone = errors.New("the tap is gone")
 
 // interfaces are this host's.
 type interfaces struct{ counts *kernelCounts }
@@ -98,4 +108,10 @@ func (s *socket) Now(drain func(fd int)) {
 }
 
 // Taken asks the kernel.
-func (t *tapSocket) Taken() (uint64, error) { return t.counts.sent(t.index) }
+func (t *tapSocket) Taken() (uint64, error) {
+	n, err := t.counts.sent(t.index)
+	if errors.Is(err, unix.ENODEV) {
+		return 0, ErrGone
+	}
+	return n, err
+}
