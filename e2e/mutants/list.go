@@ -121,6 +121,8 @@ var mutants = []mutant{
 		"g.in.mode = waiting\n\tg.stopClocks()", "g.stopClocks()", gateTests},
 	{"frames that QEMU has not taken count as the guest's", "hostd/gate/input.go",
 		"if p.flight.n == 0 && waiting == 0 {", "if true {", gateTests},
+	{"a tap that is gone ends the protection", "hostd/gate/input.go",
+		"if errors.Is(err, ErrGone) {", "if false {", gateTests},
 	{"a frame is handed in before the standby has it", "hostd/gate/feed.go",
 		"if g.in.log == LogSync {\n\t\treturn g.in.stored\n\t}\n\treturn math.MaxUint64", "return math.MaxUint64", gateTests},
 	{"a stop costs the packets that QEMU has not handed over", "hostd/gate/taken.go",
