@@ -10,6 +10,7 @@ import (
 	"net"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -85,6 +86,8 @@ type Daemon struct {
 	started    time.Time
 	places     places
 	heirs      *heirs
+	// arbiterDown is why the arbiter cannot be asked; nil while it can.
+	arbiterDown atomic.Pointer[string]
 
 	mu     sync.Mutex
 	guests map[string]*guest
@@ -154,6 +157,7 @@ func (d *Daemon) Run(ctx context.Context, replicas net.Listener, commands func(c
 	d.tasks.Go(func() { d.acceptPeers(replicas) })
 	d.tasks.Go(d.keepSupervisor)
 	d.tasks.Go(d.watchMember)
+	d.tasks.Go(d.watchArbiter)
 	d.recover()
 	err := commands(ctx)
 	d.withdraw()

@@ -33,12 +33,14 @@ func (d *Daemon) watchMember() {
 }
 
 // hostWarnings are what is wrong here and is no machine's alone.
-func (d *Daemon) hostWarnings() []string {
-	if d.member == nil {
-		return nil
+func (d *Daemon) hostWarnings() (w []string) {
+	if d.member != nil {
+		if down := d.member.Down(); down != "" {
+			w = append(w, down)
+		}
 	}
-	if down := d.member.Down(); down != "" {
-		return []string{down}
+	if down := d.arbiterDown.Load(); down != nil {
+		w = append(w, *down)
 	}
-	return nil
+	return w
 }
