@@ -267,7 +267,7 @@ func (g *guest) warnings(m *control.Machine) []string {
 		w = append(w, tornMessage(torn))
 	}
 	if g.stopping.Load() != nil {
-		w = append(w, "the machine is being stopped: it is silent, and ends as soon as the arbiter answers")
+		w = append(w, isStopped)
 	}
 	if claim, since, said := g.board.unanswered(); since > arbiterPatience {
 		w = append(w, arbiterWarning(claim, since, said))
@@ -287,6 +287,8 @@ func (g *guest) warnings(m *control.Machine) []string {
 	return w
 }
 
+const isStopped = "the machine is being stopped: it is silent, and ends as soon as the arbiter answers"
+
 // warningsOfDead are of a machine whose QEMU has ended.
 func (g *guest) warningsOfDead() []string {
 	what := "the machine does not run here"
@@ -296,6 +298,9 @@ func (g *guest) warningsOfDead() []string {
 		what += "; \"hostd vm stop\" ends what is left, \"hostd vm start\" starts it again"
 	}
 	w := []string{fmt.Sprintf("%v; %s", g.qemu.Reason(), what)}
+	if g.stopping.Load() != nil {
+		w = append(w, isStopped)
+	}
 	if claim, since, said := g.board.unanswered(); since > arbiterPatience {
 		w = append(w, arbiterWarning(claim, since, said))
 	}
