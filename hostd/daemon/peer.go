@@ -77,9 +77,6 @@ func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 	if s.Name != hello.Machine {
 		return fmt.Errorf("the peer said machine %q and sent machine %q", hello.Machine, s.Name)
 	}
-	if err := d.sameArbiter(s.Name, hello.Host, prepare.Generation); err != nil {
-		return err
-	}
 	return d.becomeStandby(l, hello, prepare.Generation, s)
 }
 
@@ -94,7 +91,7 @@ func (d *Daemon) sameArbiter(machine, primary string, generation uint64) error {
 		d.log.Warn("the arbiter does not answer; this host becomes a standby, and takes nothing over before it does", "machine", machine, "primary", primary, "error", err)
 		return nil
 	}
-	if stands.Voice == primary && stands.Generation == generation {
+	if stands.Generation == generation && (stands.Voice == primary || generation == 0) {
 		return nil
 	}
 	return fmt.Errorf("the arbiter of host %s says that host %q has the voice of machine %s (generation %d), that of host %s says generation %d: all hosts must ask the same arbiter, see \"arbiter\" in their configurations",
@@ -151,6 +148,9 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 	defer release()
 	d.awaitEndOfStandby(ctx, s.Name)
 	if err := d.clearForStandby(s.Name); err != nil {
+		return err
+	}
+	if err := d.sameArbiter(s.Name, hello.Host, generation); err != nil {
 		return err
 	}
 	g := d.newGuest(s)
