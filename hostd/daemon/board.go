@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
@@ -22,9 +23,10 @@ type board struct {
 	orders                          uint64 // an operator's commands about its protection
 	retryWith                       string // the standby with which a first copy has failed last
 	retry                           policy.Retry
-	lastReport                      string // its kind
-	unsaved                         string // why the saved state is an older one
-	claim                           string // what the arbiter has not answered
+	lastReport                      string      // its kind
+	unsaved                         string      // why the saved state is an older one
+	there                           []gate.Link // of the standby
+	claim                           string      // what the arbiter has not answered
 	claimed                         time.Time
 	claimSaid                       string // what it said instead, last
 

@@ -88,6 +88,8 @@ type Daemon struct {
 	heirs      *heirs
 	// arbiterDown is why the arbiter cannot be asked; nil while it can.
 	arbiterDown atomic.Pointer[string]
+	// withdrawing: no machine is protected any more.
+	withdrawing atomic.Bool
 
 	mu     sync.Mutex
 	guests map[string]*guest

@@ -46,7 +46,7 @@ type guest struct {
 	role       *pair.Machine
 	protection *protection             // the primary's side of a pair
 	standby    *standby                // the standby's side
-	scrubbed   atomic.Pointer[standby] // the same, for whoever scrubs it
+	scrubbed   atomic.Pointer[standby] // the same, for others
 	left       *capture.Capture        // a capture that ended with QEMU still in COLO
 	leaving    atomic.Bool             // that QEMU did not obey yet
 	earlier    *earlier                // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop

@@ -13,6 +13,9 @@ import (
 func (g *guest) linkChanged(l gate.Link) {
 	role, _ := g.board.roleNow()
 	g.publish(linkEvent(g.name, role, l))
+	if s := g.scrubbed.Load(); s != nil {
+		s.uplinkChanged()
+	}
 }
 
 func linkEvent(machine, role string, l gate.Link) *control.Event {
@@ -53,6 +56,7 @@ func (g *guest) linkWarnings(role string) (w []string) {
 			w = append(w, linkWarning(g.name, role, l))
 		}
 	}
+	w = append(w, g.thereWarnings()...)
 	return append(w, lossWarnings(g.gate.Stats())...)
 }
 

@@ -26,7 +26,7 @@ const (
 	protocolOldest = 1
 	protocolPacked = 3 // the first with replica.TypePacked
 	protocolDigest = 4 // the first with replica.TypeDigest
-	protocolCards  = 5 // the first with replica.TypeCards
+	protocolCards  = 5 // the first with replica.TypeCards and replica.TypePorts
 )
 
 // Reasons of a Reject, for programs.
@@ -273,5 +273,11 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 	g.start(pair.BecomeStandby{Primary: hello.Host, Generation: generation})
 	s.begin()
 	reply := replica.Prepared{QEMUVersion: version.String()}
-	return l.Send(replica.Header{Type: replica.TypePrepared}, reply.Append(nil))
+	if err := l.Send(replica.Header{Type: replica.TypePrepared}, reply.Append(nil)); err != nil {
+		return err
+	}
+	if hello.Protocol >= protocolCards {
+		g.d.tasks.Go(s.tellPorts)
+	}
+	return nil
 }

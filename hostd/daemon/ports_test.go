@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // wiredPair is a pair of hosts in one network: interfaces of b begin with "b-". It has a
@@ -83,14 +85,99 @@ func TestAStandbyWhoseUplinkHasASmallerMTU(t *testing.T) {
 		b.gone("m")
 	}
 	mtu("b-up-m", 1400)
-	l, err := netlink.LinkByName("up-m")
+	deleteLink(t, "up-m")
+	if err := a.protect("m", "b"); err != nil {
+		t.Errorf("no uplink here to compare with: %v", err)
+	}
+}
+
+func deleteLink(t *testing.T, name string) {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
 	if err == nil {
 		err = netlink.LinkDel(l)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+const goneThere = "the standby's uplink up-m of port in has been gone"
+
+// loseUplinkThere leaves a protected machine with a standby without its uplink.
+func loseUplinkThere(t *testing.T) (a, b *host) {
+	t.Helper()
+	a, b = wiredPair(t, "m")
 	if err := a.protect("m", "b"); err != nil {
-		t.Errorf("no uplink here to compare with: %v", err)
+		t.Fatal(err)
 	}
+	if warns(a.machine("m"), "the standby's uplink") {
+		t.Fatalf("the machine is %v", a.machine("m"))
+	}
+	deleteLink(t, "b-up-m")
+	a.await("a warning", func() bool { return warns(a.machine("m"), goneThere) })
+	return a, b
+}
+
+func (h *host) switchOver(name string) error {
+	_, err := h.client.Switchover(h.ctx(), &control.MachineRequest{Name: name})
+	return err
+}
+
+// TestNoSwitchoverToAStandbyWithoutItsUplink, until it is back, or no better here.
+func TestNoSwitchoverToAStandbyWithoutItsUplink(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	a, b := loseUplinkThere(t)
+	before := a.machine("m")
+	mustFail(t, a.switchOver("m"), codes.FailedPrecondition, "uplink up-m of port in on host b has been gone for", "it stays here, protected", "hostd takeover m")
+	if m := a.machine("m"); m.Role != "protected" || m.Generation != before.Generation || m.QemuPid != before.QemuPid {
+		t.Errorf("the machine is %v, and was %v", m, before)
+	}
+	makeUplink(t, "b-up-m", "b-net-m")
+	a.await("the warning to end", func() bool { return !warns(a.machine("m"), goneThere) })
+	if err := a.switchOver("m"); err != nil {
+		t.Fatal(err)
+	}
+	b.await("the machine to be protected again", func() bool { return b.machine("m").Role == "protected" })
+	deleteLink(t, "up-m")
+	deleteLink(t, "b-up-m")
+	for _, warning := range []string{goneThere, "port in: uplink b-up-m has been gone"} {
+		b.await("a warning", func() bool { return warns(b.machine("m"), warning) })
+	}
+	if err := b.switchOver("m"); err != nil {
+		t.Errorf("the uplink is gone here, too: %v", err)
+	}
+}
+
+// TestAPrimaryThatFailsIsTakenOverWithoutAnUplink: nobody else is there.
+func TestAPrimaryThatFailsIsTakenOverWithoutAnUplink(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	a, b := loseUplinkThere(t)
+	if err := syscall.Kill(int(a.machine("m").QemuPid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.await("b to take over", func() bool { return b.machine("m").Role == "solo" })
+}
+
+// TestADaemonThatEndsKeepsWhatItsStandbyCannotCarry: the next one has the machine, and
+// protects it again once the uplink is back.
+func TestADaemonThatEndsKeepsWhatItsStandbyCannotCarry(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	a, b := loseUplinkThere(t)
+	pid := a.machine("m").QemuPid
+	a.restart(func() {
+		b.gone("m")
+		if r := a.record("m"); r.Voice != "a" || r.Standby != "" {
+			t.Errorf("the record is %+v", r)
+		}
+	})
+	a.await("the machine to be adopted", func() bool { m := a.machine("m"); return m != nil && m.Role == "solo" && m.QemuPid == pid })
+	makeUplink(t, "b-up-m", "b-net-m")
+	a.await("the machine to be protected again", func() bool { return a.machine("m").Role == "protected" })
 }

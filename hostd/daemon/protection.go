@@ -302,6 +302,10 @@ func (p *protection) listen() {
 			p.storedInput(payload)
 		case replica.TypeTookOver:
 			p.post(pair.PeerTookOver{Generation: h.Generation})
+		case replica.TypePorts:
+			if err := p.learnPorts(payload); err != nil {
+				p.link.Close(err)
+			}
 		case replica.TypeReject, replica.TypeBye:
 			p.link.Close(p.refusal(h.Type, payload))
 		default:
@@ -448,5 +452,6 @@ func (g *guest) stopProtection() {
 	p.wg.Wait()
 	g.d.places.leave(p.place)
 	g.gate.StopLog()
+	g.board.setUplinksThere(nil)
 	g.board.setPeer("")
 }

@@ -18,6 +18,7 @@ const shutdownLimit = 10 * time.Second
 func (d *Daemon) withdraw() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancel()
+	d.withdrawing.Store(true)
 	var all sync.WaitGroup
 	for _, g := range d.list() {
 		switch role, _ := g.board.role(); role {
@@ -33,6 +34,10 @@ func (d *Daemon) withdraw() {
 // moveAway lets the standby run the machine. If it does not, the machine stays,
 // silent, for the next daemon.
 func (g *guest) moveAway(ctx context.Context) {
+	if err := g.fitsThere(); err != nil {
+		g.stay(ctx, err)
+		return
+	}
 	failures := g.board.failuresNow()
 	err := g.ask(ctx, pair.SwitchoverAsked{})
 	if err == nil {
@@ -40,6 +45,15 @@ func (g *guest) moveAway(ctx context.Context) {
 	}
 	if err != nil {
 		g.log.Warn("machine not moved to its standby", "error", err)
+	}
+}
+
+// stay ends the pair first: the standby would take the end of the link for this host's.
+func (g *guest) stay(ctx context.Context, why error) {
+	g.log.Warn("machine not moved to its standby, and the pair ended; the next daemon protects it again", "error", why)
+	g.post(pair.LinkLost{Why: "this daemon ends, and the machine is not moved: " + why.Error()})
+	if err := g.await(ctx, func(role string) (bool, error) { return role != string(pair.Protected), nil }); err != nil {
+		g.log.Warn("the pair was not ended; its standby may take over", "error", err)
 	}
 }
 

@@ -56,7 +56,7 @@ func (g *guest) tend() {
 // alone reports that the machine runs here without the standby it should have.
 func (g *guest) alone() (bool, <-chan struct{}) {
 	role, changed := g.board.role()
-	return role == string(pair.Solo) && g.board.wanted() != "" && !g.ended(), changed
+	return role == string(pair.Solo) && g.board.wanted() != "" && !g.ended() && !g.d.withdrawing.Load(), changed
 }
 
 // protectAgain tries one standby after the other until one protects the machine. One

@@ -143,6 +143,35 @@ func DecodeCards(p []byte) (Cards, error) {
 	return done(f, TypeCards, m)
 }
 
+// A Port says how the uplink of a port is.
+type Port struct {
+	State  string // "up", or why it carries nothing
+	Millis uint64 // for how long it has been so
+}
+
+// Ports are the machine's at the standby, in the order of its specification.
+type Ports []Port
+
+// Append appends the payload to b.
+func (m Ports) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(m)))
+	for _, port := range m {
+		b = appendString(b, port.State)
+		b = binary.BigEndian.AppendUint64(b, port.Millis)
+	}
+	return b
+}
+
+// DecodePorts decodes a payload of [TypePorts].
+func DecodePorts(p []byte) (Ports, error) {
+	f := &fields{rest: p}
+	m := make(Ports, f.count(2+8))
+	for i := range m {
+		m[i] = Port{State: f.name(), Millis: f.u64()}
+	}
+	return done(f, TypePorts, m)
+}
+
 // A Section says how QEMU's stream numbers its RAM section.
 type Section struct{ ID, Instance, Version uint32 }
 

@@ -72,6 +72,7 @@ func TestRefusesLyingCounts(t *testing.T) {
 		"cards":         func() error { _, err := DecodeCards(x("", "ffffffff").bytes); return err },
 		"features":      func() error { _, err := DecodeCards(x("", "00000001 ffffffff").bytes); return err },
 		"MTUs":          func() error { _, err := DecodeCards(x("", "00000000 ffffffff").bytes); return err },
+		"ports":         func() error { _, err := DecodePorts(x("", "ffffffff").bytes); return err },
 		"spec":          func() error { _, err := DecodePrepare(x("", "ffffffff").bytes); return err },
 		"pages":         func() error { _, err := DecodePages(x("", "ffffffff").bytes); return err },
 		"page data":     func() error { _, err := DecodePages(x("", "00000001 0000000000000000").bytes); return err },

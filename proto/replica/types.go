@@ -37,6 +37,7 @@ const (
 	TypePackedDevice                   // P: PackedBatch of the device state; since protocol 3
 	TypeDigest                         // P: Digest; since protocol 4
 	TypeCards                          // S: Cards, before Prepared; since protocol 5
+	TypePorts                          // S: Ports, after Prepared; since protocol 5
 	typeEnd
 )
 
@@ -80,6 +81,7 @@ var types = [typeEnd]struct {
 	TypePackedDevice:   {"packed-device", MaxPayload},
 	TypeDigest:         {"digest", digestSize},
 	TypeCards:          {"cards", large},
+	TypePorts:          {"ports", large},
 }
 
 // String names the type.
