@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 )
 
 // childEnv makes the test binary a process of a member, or of its keeper.
@@ -94,28 +95,10 @@ func fault(path string) int {
 	return int(b[1<<15])
 }
 
-// journal keeps what is logged.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // kept is a Keeper that ends with the test.
 type kept struct {
 	*Keeper
-	log    journal
+	log    journal.Journal
 	starts atomic.Int32
 	mended atomic.Int32
 	pid    atomic.Int32
@@ -292,7 +275,7 @@ func TestADiskThatFailsEndsTheMember(t *testing.T) {
 
 func TestWhatAProcessSays(t *testing.T) {
 	t.Parallel()
-	var log journal
+	var log journal.Journal
 	h := &hearing{log: hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &log}), ready: func() {}}
 	h.errput(strings.NewReader(`{"@level":"warn","@message":"slow fsync","@module":"hostd","took":"3s","b":1}
 {"@level":"debug","@message":"unheard"}

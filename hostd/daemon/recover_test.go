@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -228,29 +228,14 @@ func TestAMachineIsLeftAlone(t *testing.T) {
 	}
 }
 
-// awaited is a log of which one line is waited for.
-type awaited struct {
-	text string
-	seen chan struct{}
-	once sync.Once
-}
-
-func (a *awaited) Write(line []byte) (int, error) {
-	if strings.Contains(string(line), a.text) {
-		a.once.Do(func() { close(a.seen) })
-	}
-	return len(line), nil
-}
-
 // TestATakeoverThatNeverRan: the voice was won, and the daemon, which alone had the last
 // epoch whole, ended before the guest ran. The next one says so and gives the voice up.
 func TestATakeoverThatNeverRan(t *testing.T) {
 	a, b := pairOfHosts(t)
 	reached, goOn := make(chan struct{}), make(chan struct{})
 	var once, off sync.Once
-	ending := make(chan struct{})
-	log := hclog.New(&hclog.LoggerOptions{Output: &awaited{text: "this daemon ends", seen: ending}})
-	b.adjust = func(o *daemon.Options) { o.Log = log }
+	var log journal.Journal
+	b.adjust = func(o *daemon.Options) { o.Log = log.Logger() }
 	b.restartWith(func(label string, _ uint64) {
 		if label == fault.TakingOver {
 			once.Do(func() { close(reached) })
@@ -265,7 +250,7 @@ func TestATakeoverThatNeverRan(t *testing.T) {
 	<-reached
 	b.end()
 	<-took
-	<-ending // the takeover is told to end, too
+	b.await("the takeover to be told to end, too", func() bool { return log.Count("this daemon ends") > 0 })
 	off.Do(func() { close(goOn) })
 	if err := <-b.served; err != nil {
 		t.Fatal(err)

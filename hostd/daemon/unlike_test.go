@@ -5,13 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 )
@@ -52,7 +52,7 @@ func TestAStandbyWithAnotherArbiter(t *testing.T) {
 // TestAnArbiterThatLostItsRecords is told of in the status, and once in the log.
 func TestAnArbiterThatLostItsRecords(t *testing.T) {
 	a, b := pairOfHosts(t)
-	var log lines
+	var log journal.Journal
 	a.restart(func() {
 		a.adjust = func(o *daemon.Options) { o.Log = hclog.New(&hclog.LoggerOptions{Output: &log}) }
 	})
@@ -67,7 +67,7 @@ func TestAnArbiterThatLostItsRecords(t *testing.T) {
 	a.await("the status to tell", func() bool {
 		return strings.Contains(strings.Join(a.machine("m").Warnings, "\n"), "it has lost its records, or is not the one that was asked before")
 	})
-	if n := log.count("arbiter denied"); n != 1 {
+	if n := log.Count("arbiter denied"); n != 1 {
 		t.Errorf("the log tells %d times", n)
 	}
 	os.RemoveAll(record)
@@ -75,24 +75,6 @@ func TestAnArbiterThatLostItsRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.await("the machine to go on", func() bool { return a.record("m").Kind != "pair" })
-}
-
-// lines is a log that is read.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), what)
 }
 
 // TestAMachineWhoseQEMUHasEnded says so, and nothing of what is true of others.

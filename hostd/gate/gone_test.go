@@ -1,41 +1,15 @@
 package gate
 
 import (
-	"bytes"
 	"os"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 )
-
-// journal is a log of a gate, whose goroutines write to it.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-func (j *journal) lines() int { return strings.Count(j.String(), "\n") }
-
-func (j *journal) logger() hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: j, Level: hclog.Trace})
-}
 
 // storeAll is the log's far end, which takes all.
 func (w *realWire) storeAll() {
@@ -83,8 +57,8 @@ func TestATapThatIsGoneEndsNoCheckpoint(t *testing.T) {
 // TestATapThatIsGoneKeepsNobodyBusy: neither the processor nor the log, with the guest's
 // output cut as ever.
 func TestATapThatIsGoneKeepsNobodyBusy(t *testing.T) {
-	log := &journal{}
-	w := newRealWire(t, 1, Options{Log: log.logger()})
+	log := &journal.Journal{}
+	w := newRealWire(t, 1, Options{Log: log.Logger()})
 	w.StartLog(LogAsync, 64<<20)
 	w.Pass()
 	w.OpenInput()
@@ -97,7 +71,7 @@ func TestATapThatIsGoneKeepsNobodyBusy(t *testing.T) {
 		defer w.out.Unlock()
 		return w.ports[0].tap.(*tapSocket).reads
 	}
-	was, said := reads(), log.lines()
+	was, said := reads(), log.Count("\n")
 	for n := range 20 {
 		w.send(0, 1, 50)
 		w.Cut(uint64(n + 1))
@@ -108,7 +82,7 @@ func TestATapThatIsGoneKeepsNobodyBusy(t *testing.T) {
 	if n := reads() - was; n > 100 {
 		t.Errorf("the tap was read %d times in 20 checkpoints", n)
 	}
-	if n := log.lines() - said; n > 5 || said > 10 {
+	if n := log.Count("\n") - said; n > 5 || said > 10 {
 		t.Errorf("the log has %d lines of a tap that goes, and %d of 1000 frames after that:\n%s", said, n, log)
 	}
 }
@@ -116,8 +90,8 @@ func TestATapThatIsGoneKeepsNobodyBusy(t *testing.T) {
 // TestWhatIsInATapThatGoesDownIsRead: QEMU reads on, what arrives is dropped and
 // counted, and nothing is lost once the tap is up.
 func TestWhatIsInATapThatGoesDownIsRead(t *testing.T) {
-	log := &journal{}
-	w := newRealWire(t, 1, Options{Log: log.logger()})
+	log := &journal.Journal{}
+	w := newRealWire(t, 1, Options{Log: log.Logger()})
 	w.StartLog(LogAsync, 64<<20)
 	w.OpenInput()
 	for range 3 {
@@ -144,7 +118,7 @@ func TestWhatIsInATapThatGoesDownIsRead(t *testing.T) {
 			t.Errorf("the guest cannot send: %v", err)
 		}
 	}
-	if n := log.lines(); n > 15 {
+	if n := log.Count("\n"); n > 15 {
 		t.Errorf("the log has %d lines of 300 frames:\n%s", n, log)
 	}
 }

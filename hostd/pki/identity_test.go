@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 )
 
 // foreign makes a pair from a template with the authority of a directory.
@@ -242,8 +244,8 @@ func TestBrokenRenewal(t *testing.T) {
 			f := filesOf(dir, "a")
 			put(t, f.CA+".kept", 0o644, get(t, f.CA))
 			put(t, f.Key+".other", 0o600, get(t, filesOf(dir, "b").Key))
-			var log logged
-			a := load(t, dir, "a", Options{Host: "a", Log: log.logger()})
+			var log journal.Journal
+			a := load(t, dir, "a", Options{Host: "a", Log: log.Logger()})
 			b := load(t, dir, "b", Options{})
 			before := meet(t, a.Client("b", "x"), b.Server("x")).admitted(t)
 			c.spoil(t, f)
@@ -256,7 +258,7 @@ func TestBrokenRenewal(t *testing.T) {
 					t.Fatal("what makes no sense is in use")
 				}
 			}
-			if n := log.count("[ERROR]"); n != 1 {
+			if n := log.Count("[ERROR]"); n != 1 {
 				t.Errorf("%d errors logged", n)
 			}
 			if c.mend != nil {
@@ -266,7 +268,7 @@ func TestBrokenRenewal(t *testing.T) {
 			if m := meet(t, b.Client("a", "x"), a.Server("x")).admitted(t); serial(m.clientState) == serial(before.serverState) {
 				t.Error("the renewed certificate is not in use")
 			}
-			if n := log.count("[ERROR]"); n != 1 {
+			if n := log.Count("[ERROR]"); n != 1 {
 				t.Errorf("%d errors logged", n)
 			}
 		})

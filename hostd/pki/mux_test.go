@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 )
 
 // port is a Mux of host b that serves until the test ends.
@@ -25,7 +27,7 @@ type port struct {
 	*Mux
 	dir     string
 	address string
-	log     *logged
+	log     *journal.Journal
 	served  chan error
 	stop    context.CancelFunc
 }
@@ -36,8 +38,8 @@ func serve(t *testing.T, prepare func(*Mux)) *port {
 	t.Helper()
 	dir := authorityOf(t, "a", "b")
 	l := listen(t)
-	p := &port{dir: dir, address: l.Addr().String(), log: &logged{}, served: make(chan error, 1)}
-	p.Mux = NewMux(l, load(t, dir, "b", Options{}).Server("greet", "unused", "h2"), p.log.logger())
+	p := &port{dir: dir, address: l.Addr().String(), log: &journal.Journal{}, served: make(chan error, 1)}
+	p.Mux = NewMux(l, load(t, dir, "b", Options{}).Server("greet", "unused", "h2"), p.log.Logger())
 	greetings := p.Listener("greet")
 	if prepare != nil {
 		prepare(p.Mux)
@@ -180,8 +182,8 @@ func TestMuxManyStrangers(t *testing.T) {
 		}
 	}
 	// One is logged, and on a slow machine one or two more.
-	p.eventually(t, "logged", func() bool { return p.log.count("stranger refused") > 0 })
-	if n := p.log.count("stranger refused"); n > 3 {
+	p.eventually(t, "logged", func() bool { return p.log.Count("stranger refused") > 0 })
+	if n := p.log.Count("stranger refused"); n > 3 {
 		t.Errorf("%d warnings", n)
 	}
 	p.stop()
@@ -282,7 +284,7 @@ func TestMuxOutlivesWant(t *testing.T) {
 		m.listener = &poor{m.listener, fail}
 	})
 	p.greeted(t)
-	if p.log.count("cannot accept") != 1 {
+	if p.log.Count("cannot accept") != 1 {
 		t.Error("the want was not logged")
 	}
 }
