@@ -111,7 +111,7 @@ func featuresOf(get func(property string, value any) error, uso func() bool) ([]
 }
 
 // checkCards compares what the standby has for the ports with what this host has.
-func (p *protection) checkCards(peer string) error {
+func (p *protection) checkCards() error {
 	payload, err := p.expect(replica.TypeCards)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (p *protection) checkCards(peer string) error {
 			return fmt.Errorf("the standby tells of %d cards of a machine that has %d", n, len(ports))
 		}
 	}
-	if err := checkMTUs(ports, here.MTUs, there.MTUs, peer); err != nil {
+	if err := checkMTUs(ports, here.MTUs, there.MTUs, p.g.board.peer()); err != nil {
 		return err
 	}
 	return checkFeatures(ports, here.Features, there.Features)

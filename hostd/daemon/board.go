@@ -106,11 +106,16 @@ func (b *board) retryNow() (peer string, r policy.Retry) {
 
 // setUnsaved reports whether that is news.
 func (b *board) setUnsaved(why string) bool {
+	return b.changes(&b.unsaved, why)
+}
+
+// changes a field, and reports whether it was another.
+func (b *board) changes(field *string, now string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	news := b.unsaved != why
-	b.unsaved = why
-	return news
+	was := *field
+	*field = now
+	return was != now
 }
 
 func (b *board) unsavedNow() string {
@@ -240,11 +245,7 @@ func (b *board) answered() {
 // undecided notes what the arbiter said instead of an answer, and reports whether that
 // is news: a claim is repeated several times a second.
 func (b *board) undecided(said string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	news := b.claimSaid != said
-	b.claimSaid = said
-	return news
+	return b.changes(&b.claimSaid, said)
 }
 
 // unanswered is the claim that the arbiter has left unanswered, for how long, and what

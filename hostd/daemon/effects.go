@@ -77,13 +77,10 @@ func (g *guest) carryOut(effect pair.Effect) {
 
 // reports tells what the role machine does; of an arbiter that is asked again and again, once.
 func (g *guest) reports(r pair.Report) {
-	if r.Kind != "arbiter" {
-		g.told = ""
-	} else if r.Message == g.told {
+	if r.Kind == "arbiter" && r.Message == g.told {
 		return
-	} else {
-		g.told = r.Message
 	}
+	g.told = r.Message
 	g.publish(&control.Event{Kind: r.Kind, Message: r.Message})
 }
 

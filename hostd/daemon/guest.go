@@ -46,12 +46,12 @@ type guest struct {
 	role       *pair.Machine
 	protection *protection             // the primary's side of a pair
 	standby    *standby                // the standby's side
-	scrubbed   atomic.Pointer[standby] // the same, for others
+	asStandby  atomic.Pointer[standby] // the same, for others
 	left       *capture.Capture        // a capture that ended with QEMU still in COLO
 	leaving    atomic.Bool             // that QEMU did not obey yet
 	earlier    *earlier                // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
 	kept       []pair.Effect           // that a stop's door has refused
-	told       string                  // the last report of an arbiter that decides nothing
+	told       string                  // the last report
 	stopping   atomic.Pointer[stop]
 
 	saving   sync.Mutex  // one writes the saved state at a time

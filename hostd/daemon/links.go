@@ -13,7 +13,7 @@ import (
 func (g *guest) linkChanged(l gate.Link) {
 	role, _ := g.board.roleNow()
 	g.publish(linkEvent(g.name, role, l))
-	if s := g.scrubbed.Load(); s != nil {
+	if s := g.asStandby.Load(); s != nil {
 		s.uplinkChanged()
 	}
 }

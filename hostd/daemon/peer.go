@@ -83,10 +83,13 @@ func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 // sameArbiter checks that this host's arbiter has the record by which the primary
 // speaks: a standby that asks another arbiter never gets the voice. One that does not
 // answer now may do so when it is needed.
-func (d *Daemon) sameArbiter(machine, primary string, generation uint64) error {
-	ctx, cancel := context.WithTimeout(d.ctx, claimLimit)
+func (d *Daemon) sameArbiter(ctx context.Context, machine, primary string, generation uint64) error {
+	asked, cancel := context.WithTimeout(ctx, claimLimit)
 	defer cancel()
-	stands, err := d.arbiter.Current(ctx, machine)
+	stands, err := d.arbiter.Current(asked, machine)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		d.log.Warn("the arbiter does not answer; this host becomes a standby, and takes nothing over before it does", "machine", machine, "primary", primary, "error", err)
 		return nil
@@ -150,7 +153,7 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 	if err := d.clearForStandby(s.Name); err != nil {
 		return err
 	}
-	if err := d.sameArbiter(s.Name, hello.Host, generation); err != nil {
+	if err := d.sameArbiter(ctx, s.Name, hello.Host, generation); err != nil {
 		return err
 	}
 	g := d.newGuest(s)

@@ -139,7 +139,7 @@ func (p *protection) connect(peer string) error {
 		}
 		err := p.hello(protocol)
 		if err == nil {
-			return p.prepare(peer)
+			return p.prepare()
 		}
 		var refused refusedError
 		if protocol == protocolOldest || !errors.As(err, &refused) || !refused.protocol() {
@@ -190,7 +190,7 @@ func (p *protection) hello(protocol uint16) error {
 }
 
 // prepare has the standby start a QEMU that waits.
-func (p *protection) prepare(peer string) error {
+func (p *protection) prepare() error {
 	g := p.g
 	text, err := g.specByVersion(p.ctx).Marshal()
 	if err != nil {
@@ -201,7 +201,7 @@ func (p *protection) prepare(peer string) error {
 		return err
 	}
 	if p.protocol >= protocolCards {
-		if err := p.checkCards(peer); err != nil {
+		if err := p.checkCards(); err != nil {
 			return err
 		}
 	}

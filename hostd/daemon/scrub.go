@@ -20,7 +20,7 @@ func (a *api) Scrub(ctx context.Context, r *control.MachineRequest) (*control.Sc
 	if err != nil {
 		return nil, err
 	}
-	s := g.scrubbed.Load()
+	s := g.asStandby.Load()
 	if role, _ := g.board.role(); s == nil || role != string(pair.Standby) {
 		where := ""
 		if peer := g.board.peer(); peer != "" {

@@ -56,7 +56,7 @@ func (g *guest) makeStandby(l *link.Link, primary string) error {
 		input: store.NewInputLog(inputLogSlack * uint64(g.d.config.Limits.InputLog))}
 	s.ctx, s.end = context.WithCancel(g.ctx)
 	g.standby = s
-	g.scrubbed.Store(s)
+	g.asStandby.Store(s)
 	g.board.setPeer(primary)
 	return nil
 }
@@ -292,7 +292,7 @@ func (g *guest) stopStandby() {
 		return
 	}
 	g.standby = nil
-	g.scrubbed.Store(nil)
+	g.asStandby.Store(nil)
 	s.endReceiving()
 	s.link.Close(context.Canceled)
 	if s.ran != nil {

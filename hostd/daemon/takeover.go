@@ -97,7 +97,7 @@ func (g *guest) goLive() (spoken bool) {
 	g.tell(replica.Header{Type: replica.TypeTookOver, Generation: g.role.Generation()}, replica.TookOver{Host: g.d.config.Host}.Append(nil))
 	g.publish(&control.Event{Kind: "running", Epoch: s.replica.Applied(), Message: "the machine runs here from the last committed epoch"})
 	g.standby = nil
-	g.scrubbed.Store(nil)
+	g.asStandby.Store(nil)
 	g.task(func() { g.finishTakeover(s) })
 	g.task(g.repeatAnnouncement)
 	return true

@@ -181,14 +181,13 @@ func (g *guest) toldOfStop(effect pair.Effect) {
 // claimVoice makes this host the one that speaks for a machine which it is
 // about to start. What is asked is waited for even if the caller leaves meanwhile:
 // else the voice might be granted to a host that does not know it, and start nothing.
-func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record, error) {
-	d.outlastPast(ctx, machine)
-	if err := ctx.Err(); err != nil {
-		return arbiter.Record{}, err
+func (d *Daemon) claimVoice(ctx context.Context, machine string) (r arbiter.Record, err error) {
+	stands, err := d.outlastPast(ctx, machine)
+	if err == nil {
+		claim, cancel := context.WithTimeout(context.WithoutCancel(ctx), arbiterLimit)
+		defer cancel()
+		r, err = voice.Start(claim, d.arbiter, machine, stands, d.config.Host)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), arbiterLimit)
-	defer cancel()
-	r, err := voice.Start(ctx, d.arbiter, machine, d.config.Host)
 	if err != nil {
 		return r, fmt.Errorf("claim the voice of machine %s: %w; nothing was started", machine, err)
 	}
@@ -197,16 +196,17 @@ func (d *Daemon) claimVoice(ctx context.Context, machine string) (arbiter.Record
 }
 
 // outlastPast waits for what an old primary may still say of a machine that is to be
-// started anew. Where this host does not have the voice, whoever gave it up has waited.
-func (d *Daemon) outlastPast(ctx context.Context, machine string) {
+// started anew, and returns the record that stands. Where this host does not have the
+// voice, whoever gave it up has waited.
+func (d *Daemon) outlastPast(ctx context.Context, machine string) (arbiter.Record, error) {
 	asked, cancel := context.WithTimeout(ctx, arbiterLimit)
 	defer cancel()
-	r, err := d.arbiter.Current(asked, machine)
-	if err == nil && r.Voice != d.config.Host {
-		return
+	stands, err := d.arbiter.Current(asked, machine)
+	if err == nil && stands.Voice == d.config.Host {
+		d.heirs.stands(stands)
+		d.heirs.outlast(ctx, machine)
 	}
-	d.heirs.stands(r)
-	d.heirs.outlast(ctx, machine)
+	return stands, errors.Join(err, ctx.Err())
 }
 
 // releaseVoice records that nobody speaks for a machine of which nothing runs here,

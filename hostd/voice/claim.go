@@ -104,13 +104,9 @@ func (c Claim) Make(ctx context.Context, s Store) (arbiter.Record, error) {
 // claimed.
 type notMade struct{ error }
 
-// Start claims the voice of a machine that is to start on a host. It fails with
-// ErrHeld where another one has it.
-func Start(ctx context.Context, s Store, machine, host string) (arbiter.Record, error) {
-	stands, err := s.Current(ctx, machine)
-	if err != nil {
-		return stands, err
-	}
+// Start claims the voice of a machine that is to start on a host, from the record that
+// stands. It fails with ErrHeld where another host has it.
+func Start(ctx context.Context, s Store, machine string, stands arbiter.Record, host string) (arbiter.Record, error) {
 	if stands.Voice != "" && stands.Voice != host {
 		return stands, fmt.Errorf("%w: host %s does for %s (generation %d); stop it there first, or start it there if nothing is left of it", ErrHeld, stands.Voice, machine, stands.Generation)
 	}

@@ -121,7 +121,7 @@ func TestAClaimThatWasNotMade(t *testing.T) {
 	if _, err = (Claim{Machine: "m", Kind: Solo, Host: "a", Expect: 3}).Make(t.Context(), s); !errors.As(err, &lost) || lost.Winner.Voice != "b" {
 		t.Error(err)
 	}
-	if _, err := Start(t.Context(), s, "m", "a"); !errors.Is(err, ErrHeld) || s.stands.Generation != 3 {
+	if _, err := Start(t.Context(), s, "m", s.stands, "a"); !errors.Is(err, ErrHeld) || s.stands.Generation != 3 {
 		t.Error(err)
 	}
 }
