@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/journal"
+	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -305,5 +307,24 @@ func flood(conn net.Conn, frame []byte) {
 		if _, err := conn.Write(many); err != nil {
 			return
 		}
+	}
+}
+
+// TestAPeerThatOnlyAsks whether this daemon is there is no stranger.
+func TestAPeerThatOnlyAsks(t *testing.T) {
+	_, b := pairOfHosts(t)
+	var log journal.Journal
+	b.restart(func() { b.adjust = func(o *daemon.Options) { o.Log = log.Logger() } })
+	for range 3 {
+		b.dialAs("a").Close()
+	}
+	stranger := b.dialAs("a")
+	defer stranger.Close()
+	if _, err := stranger.Write(prepare(specOf("m", ""))); err != nil {
+		t.Fatal(err)
+	}
+	b.await("another to be refused", func() bool { return log.Count("peer refused") > 0 })
+	if n := log.Count("peer refused"); n != 1 {
+		t.Errorf("%d peers were refused:\n%v", n, log.String())
 	}
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,4 +47,20 @@ func TestTheReasonHasTheLastWords(t *testing.T) {
 	}
 	_, err := Start(t.Context(), o)
 	wantError(t, err, "exit status 7", "no such device")
+}
+
+// TestWhyQEMUEnded: also of one that ends with success and prints nothing.
+func TestWhyQEMUEnded(t *testing.T) {
+	for _, c := range []struct {
+		err, words error
+		want       string
+	}{
+		{nil, nil, "QEMU ended: with success: the guest has powered itself off, or QEMU was told to quit"},
+		{errors.New("exit status 1"), nil, "QEMU ended: exit status 1"},
+		{errors.New("exit status 1"), errors.New("no room"), "QEMU ended: exit status 1\nno room"},
+	} {
+		if got := whyEnded(c.err, c.words).Error(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
 }
