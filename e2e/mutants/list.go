@@ -140,7 +140,7 @@ var mutants = []mutant{
 	{"an heir starts the machine anew while its old primary may be heard", "hostd/daemon/voice.go",
 		"\t\td.heirs.outlast(ctx, machine)\n\t}\n\treturn stands", "\t}\n\treturn stands", heirTests},
 	{"a takeover is no past that has to be outlasted", "hostd/daemon/late.go",
-		"if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {", "if true {", heirTests},
+		"if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {", "if r.Kind != voice.Started {", heirTests},
 	{"a takeover that landed late is no past", "hostd/daemon/voice.go",
 		"\t\td.heirs.stands(stands)\n\t\td.heirs.outlast", "\t\td.heirs.outlast", lateTests},
 	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",

@@ -37,7 +37,7 @@ func TestATapThatIsGoneEndsNoCheckpoint(t *testing.T) {
 				w.storeAll()
 				read += len(w.qemus[1].readAll())
 				s := w.Stats()
-				return s.InputHeld == 0 && s.InputDropped >= more && read == 3
+				return s.InputHeld == 0 && s.InputDropped >= more && s.InputDelivered+s.InputDropped == uint64(unread+more+3) && read == 3
 			})
 			w.HoldInput()
 			if err := w.AwaitTaken(t.Context()); err != nil {
