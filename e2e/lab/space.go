@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -105,6 +106,20 @@ func quiet() error {
 		}
 	}
 	return nil
+}
+
+// longestOutage is for how many seconds a silent neighbour's MAC stays in use. The kernel
+// asks for it once in each of them.
+const longestOutage = 600
+
+// keepNeighbours lets the kernel use the MACs that it knows on an interface although
+// their owners are silent. It would forget them after 8 s: what is sent then waits until
+// the owner is back, and the next packets, sent as those are let go, overtake them.
+func (s *Space) keepNeighbours(ifname string) error {
+	return s.Do(func() error {
+		path := filepath.Join("/proc/sys/net/ipv4/neigh", ifname, "ucast_solicit")
+		return os.WriteFile(path, []byte(strconv.Itoa(longestOutage)), 0)
+	})
 }
 
 // Do runs f on a thread that is inside the namespace: sockets opened and

@@ -130,8 +130,10 @@ func (l *Lab) connectEnds() error {
 	if err := l.Client.defaultRoute(NATInside); err != nil {
 		return err
 	}
-	_, err := l.Outside.plug("srv", l.Server, endName, ServerAddress+"/24")
-	return err
+	if _, err := l.Outside.plug("srv", l.Server, endName, ServerAddress+"/24"); err != nil {
+		return err
+	}
+	return errors.Join(l.Client.keepNeighbours(endName), l.Server.keepNeighbours(endName))
 }
 
 func (l *Lab) connectHost(h *Host) (err error) {

@@ -31,8 +31,8 @@ const (
 	// WentBack: on one stream and direction a later packet carries a lower stamp
 	// than an earlier packet seen before it, or the same packet was seen again
 	// under a lower stamp. Without a rollback that would take a network that
-	// reorders on both sides of the machine; the lab's has one path and does
-	// not.
+	// reorders on both sides of the machine; the lab's has one path, its ends
+	// never forget where the machine is, and so it does not.
 	WentBack Kind = "stamp went back"
 )
 
