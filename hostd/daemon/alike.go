@@ -110,6 +110,17 @@ func featuresOf(get func(property string, value any) error, uso func() bool) ([]
 	return offered, nil
 }
 
+// checkLimit compares for how long each host waits for the other: an heir outlasts the old
+// primary by its own limit.
+func (p *protection) checkLimit(w replica.Welcome) error {
+	here, there := p.g.d.detectionLimit(), time.Duration(w.Limit)
+	if p.protocol < protocolCards || here == there {
+		return nil
+	}
+	return fmt.Errorf("detection.limit is %v on host %s and %v on this host: it must be the same on hosts that share machines; "+
+		"set it in their configurations and start the daemons anew", there, w.Host, here)
+}
+
 // checkCards compares what the standby has for the ports with what this host has.
 func (p *protection) checkCards() error {
 	payload, err := p.expect(replica.TypeCards)

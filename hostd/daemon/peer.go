@@ -26,7 +26,7 @@ const (
 	protocolOldest = 1
 	protocolPacked = 3 // the first with replica.TypePacked
 	protocolDigest = 4 // the first with replica.TypeDigest
-	protocolCards  = 5 // the first with replica.TypeCards and replica.TypePorts
+	protocolCards  = 5 // the first with replica.TypeCards, replica.TypePorts and the limit of replica.Welcome
 )
 
 // Reasons of a Reject, for programs.
@@ -135,7 +135,7 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 	if hello.Protocol < protocolOldest {
 		return hello, fmt.Errorf("the peer speaks version %d of the replica protocol, this host versions %d to %d", hello.Protocol, protocolOldest, protocolNewest)
 	}
-	welcome := replica.Welcome{Protocol: min(hello.Protocol, protocolNewest), Host: d.config.Host}
+	welcome := replica.Welcome{Protocol: min(hello.Protocol, protocolNewest), Host: d.config.Host, Limit: uint64(d.detectionLimit())}
 	return hello, l.Send(replica.Header{Type: replica.TypeWelcome}, welcome.Append(nil))
 }
 

@@ -186,7 +186,7 @@ func (p *protection) hello(protocol uint16) error {
 		return fmt.Errorf("the standby answers with version %d of the replica protocol to version %d", welcome.Protocol, protocol)
 	}
 	p.protocol = welcome.Protocol
-	return nil
+	return p.checkLimit(welcome)
 }
 
 // prepare has the standby start a QEMU that waits.

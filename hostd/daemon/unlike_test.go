@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
@@ -47,6 +48,21 @@ func TestAStandbyWithAnotherArbiter(t *testing.T) {
 	a.mustStart("m", "")
 	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "all hosts must ask the same arbiter", "runs on here")
 	b.gone("m")
+}
+
+// TestAStandbyWithAnotherDetectionLimit might stop the machine, or start it anew, while the
+// old primary still speaks.
+func TestAStandbyWithAnotherDetectionLimit(t *testing.T) {
+	a, b := pairOfHosts(t)
+	limit := b.config.Detection.Limit
+	b.restart(func() { b.config.Detection.Limit = 2 * limit })
+	a.mustStart("m", "")
+	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, fmt.Sprintf("detection.limit is %v on host b and %v on this host", time.Duration(2*limit), time.Duration(limit)), "runs on here")
+	b.gone("m")
+	b.restart(func() { b.config.Detection.Limit = limit })
+	if err := a.protect("m", "b"); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestAnArbiterThatLostItsRecords is told of in the status, and once in the log.

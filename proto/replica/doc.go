@@ -34,8 +34,8 @@
 // the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
 // [TypeInputLog], [TypeInputStored] and [TypeInputCut]; 3 adds [TypePacked]
 // and [TypePackedDevice]; 4 adds [TypeDigest], in each epoch;
-// 5 adds [TypeCards], before [TypePrepared], and [TypePorts], after it and at any time. A
-// pair speaks the newest that both sides know.
+// 5 adds the limit of [Welcome], [TypeCards] before [TypePrepared], and [TypePorts] after it
+// and at any time. A pair speaks the newest that both sides know.
 //
 // Nothing here does policy or starts a goroutine.
 package replica

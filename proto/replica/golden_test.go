@@ -74,6 +74,9 @@ func goldenPayloads() []payload {
 		{TypeWelcome, Welcome{Protocol: 1, Host: "b"}, []piece{
 			x("protocol", "00 01"), x("length", "00 01"), text("host", "b"),
 		}, decoder(DecodeWelcome)},
+		{TypeWelcome, Welcome{Protocol: 5, Host: "b", Limit: 5e8}, []piece{
+			x("protocol", "00 05"), x("length", "00 01"), text("host", "b"), x("limit", "00 00 00 00 1d cd 65 00"),
+		}, decoder(DecodeWelcome)},
 		{TypeReject, Reject{Code: 3, Reason: "no room"}, []piece{
 			x("code", "00 03"), x("length", "00 07"), text("reason", "no room"),
 		}, decoder(DecodeReject)},

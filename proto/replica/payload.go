@@ -34,17 +34,30 @@ func DecodeHello(p []byte) (Hello, error) {
 type Welcome struct {
 	Protocol uint16 // version that both will speak
 	Host     string // name of the sender's host
+	// Limit is the silence, in nanoseconds, after which the sender takes the other host
+	// for dead; since version 5, 0 before.
+	Limit uint64
 }
+
+// welcomeLimit is the first version with Welcome.Limit.
+const welcomeLimit = 5
 
 // Append appends the payload to b.
 func (w Welcome) Append(b []byte) []byte {
-	return appendString(binary.BigEndian.AppendUint16(b, w.Protocol), w.Host)
+	b = appendString(binary.BigEndian.AppendUint16(b, w.Protocol), w.Host)
+	if w.Protocol >= welcomeLimit {
+		b = binary.BigEndian.AppendUint64(b, w.Limit)
+	}
+	return b
 }
 
 // DecodeWelcome decodes a payload of [TypeWelcome].
 func DecodeWelcome(p []byte) (Welcome, error) {
 	f := &fields{rest: p}
 	w := Welcome{Protocol: f.u16(), Host: f.name()}
+	if w.Protocol >= welcomeLimit {
+		w.Limit = f.u64()
+	}
 	return done(f, TypeWelcome, w)
 }
 
