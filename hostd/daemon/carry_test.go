@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 )
 
 // TestATornCheckpointsOutputWaits for the next that is whole, and makes that due.
@@ -21,5 +23,18 @@ func TestATornCheckpointsOutputWaits(t *testing.T) {
 	}
 	if !p.learned.Held || p.torn != 1 {
 		t.Errorf("%+v, torn %d", p.learned, p.torn)
+	}
+}
+
+// TestWhatAStopRefusedIsSaidInItsRole: what a protected machine has not committed stays.
+func TestWhatAStopRefusedIsSaidInItsRole(t *testing.T) {
+	kept := []pair.Effect{pair.Release{Epoch: 3}, pair.PassOutput{}, pair.GoLive{}}
+	for role, want := range map[pair.Role][]pair.Effect{
+		pair.Solo:      kept,
+		pair.Protected: {kept[0], kept[2]},
+	} {
+		if got := stillDue(kept, role); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", role, got)
+		}
 	}
 }

@@ -55,7 +55,7 @@ type guest struct {
 	stopping   atomic.Pointer[stop]
 
 	saving   sync.Mutex  // one writes the saved state at a time
-	resaving atomic.Bool // one tries again until it is written
+	resaving atomic.Bool // one waits to try again
 
 	board board
 	// ending: remove and leave may be asked for by several at once. over is closed

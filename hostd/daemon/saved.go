@@ -59,22 +59,20 @@ func (g *guest) save() error {
 const saveRetry = time.Second
 
 // saveChange is save where the machine runs already: it runs on, and its status warns
-// until the state is saved after all.
+// until the state is saved after all. One waits to try again, for all.
 func (g *guest) saveChange() {
-	err := g.save()
-	g.noteUnsaved(err)
-	if err == nil || g.resaving.Swap(true) {
-		return
-	}
-	defer g.resaving.Store(false)
-	for err != nil {
+	for {
+		err := g.save()
+		g.noteUnsaved(err)
+		if err == nil || g.resaving.Swap(true) {
+			return
+		}
 		select {
 		case <-time.After(saveRetry):
 		case <-g.ctx.Done():
 			return
 		}
-		err = g.save()
-		g.noteUnsaved(err)
+		g.resaving.Store(false) // what fails from here on is tried again by others
 	}
 }
 

@@ -171,11 +171,22 @@ func (g *guest) toldOfStop(effect pair.Effect) {
 		g.door.Speak(g.gate.Unhold) // as before the stop; what passes follows
 		kept := g.kept
 		g.kept = nil
-		for _, k := range kept {
+		for _, k := range stillDue(kept, g.role.Role()) {
 			g.speaks(k)
 		}
 	}
 	s.done <- effect
+}
+
+// stillDue is what a stop's door has refused and may leave in the present role: a machine
+// that has come to be protected meanwhile says nothing that is not committed.
+func stillDue(kept []pair.Effect, role pair.Role) (due []pair.Effect) {
+	for _, effect := range kept {
+		if _, all := effect.(pair.PassOutput); !all || role != pair.Protected {
+			due = append(due, effect)
+		}
+	}
+	return due
 }
 
 // claimVoice makes this host the one that speaks for a machine which it is
