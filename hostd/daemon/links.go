@@ -14,7 +14,7 @@ func (g *guest) linkChanged(l gate.Link) {
 	role, _ := g.board.roleNow()
 	g.publish(linkEvent(g.name, role, l))
 	if s := g.asStandby.Load(); s != nil {
-		s.uplinkChanged()
+		s.linkChanged()
 	}
 }
 
@@ -61,11 +61,11 @@ func (g *guest) linkWarnings(role string) (w []string) {
 }
 
 func linkWarning(machine, role string, l gate.Link) string {
-	kind, effect := "uplink", "nothing leaves or arrives by it"
+	effect := "nothing leaves or arrives by it"
 	if l.Tap {
-		kind, effect = "tap", tapEffect(machine, role, l)
+		effect = tapEffect(machine, role, l)
 	}
-	return fmt.Sprintf("port %s: %s %s has been %s for %v: %s", l.Port, kind, l.Name, inWords(l.State), time.Since(l.Since).Round(time.Second), effect)
+	return fmt.Sprintf("port %s: %s %s has been %s for %v: %s", l.Port, kindOf(l), l.Name, inWords(l.State), time.Since(l.Since).Round(time.Second), effect)
 }
 
 func lossWarnings(s gate.Stats) (w []string) {

@@ -6,27 +6,22 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// A standby tells its primary how its uplinks are, so that a machine that is well is not
-// moved to where its packets are lost. A primary that fails is taken over all the same.
+// A standby tells its primary how its uplinks and taps are, so that a machine that is well
+// is not moved to where its packets are lost. A primary that fails is taken over all the same.
 
-// tellPorts tells the primary of the uplinks here, at once and whenever one has changed,
+// tellPorts tells the primary of the ports here, at once and whenever one has changed,
 // until the standby's part or the link ends.
 func (s *standby) tellPorts() {
 	for {
-		var ports replica.Ports
-		for _, l := range s.g.gate.Links() {
-			if !l.Tap {
-				ports = append(ports, replica.Port{State: l.State, Millis: uint64(time.Since(l.Since).Milliseconds())})
-			}
-		}
-		if err := s.link.Send(replica.Header{Type: replica.TypePorts}, ports.Append(nil)); err != nil {
+		if err := s.link.Send(replica.Header{Type: replica.TypePorts}, portsOf(s.g.gate.Links()).Append(nil)); err != nil {
 			return // the end of the link has its own event
 		}
 		select {
-		case <-s.uplinks:
+		case <-s.links:
 		case <-s.ctx.Done():
 			return
 		case <-s.link.Done():
@@ -35,15 +30,27 @@ func (s *standby) tellPorts() {
 	}
 }
 
-// uplinkChanged has the primary told.
-func (s *standby) uplinkChanged() {
+// portsOf a gate, whose links are each port's uplink and its tap.
+func portsOf(links []gate.Link) (ports replica.Ports) {
+	for i := 0; i+1 < len(links); i += 2 {
+		ports = append(ports, replica.Port{Uplink: endOf(links[i]), Tap: endOf(links[i+1])})
+	}
+	return ports
+}
+
+func endOf(l gate.Link) replica.End {
+	return replica.End{State: l.State, Millis: uint64(time.Since(l.Since).Milliseconds())}
+}
+
+// linkChanged has the primary told.
+func (s *standby) linkChanged() {
 	select {
-	case s.uplinks <- struct{}{}:
+	case s.links <- struct{}{}:
 	default:
 	}
 }
 
-// learnPorts notes how the standby's uplinks are.
+// learnPorts notes how the standby's uplinks and taps are.
 func (p *protection) learnPorts(payload []byte) error {
 	ports, err := replica.DecodePorts(payload)
 	if err != nil {
@@ -55,11 +62,18 @@ func (p *protection) learnPorts(payload []byte) error {
 	}
 	var there []gate.Link
 	for i, port := range ports {
-		since := time.Now().Add(-time.Duration(port.Millis) * time.Millisecond)
-		there = append(there, gate.Link{Port: known[i].Name, Name: known[i].Uplink, State: port.State, Since: since})
+		there = append(there, linkThere(known[i], port.Uplink, false), linkThere(known[i], port.Tap, true))
 	}
-	p.g.board.setUplinksThere(there)
+	p.g.board.setLinksThere(there)
 	return nil
+}
+
+func linkThere(port spec.Port, end replica.End, tap bool) gate.Link {
+	l := gate.Link{Port: port.Name, Name: port.Uplink, Tap: tap, State: end.State, Since: time.Now().Add(-time.Duration(end.Millis) * time.Millisecond)}
+	if tap {
+		l.Name = port.Tap
+	}
+	return l
 }
 
 // fitsThere says why the machine should not move to its standby now: a port that carries
@@ -69,37 +83,52 @@ func (g *guest) fitsThere() error {
 	for _, l := range g.gate.Links() {
 		cut[l.Port] = cut[l.Port] || !l.Up()
 	}
-	for _, u := range g.board.uplinksThere() {
-		if !u.Up() && !cut[u.Port] {
-			return fmt.Errorf("the uplink %s of port %s on host %s has been %s for %v: the machine's packets would be lost there",
-				u.Name, u.Port, g.board.peer(), inWords(u.State), time.Since(u.Since).Round(time.Second))
+	for _, l := range g.board.linksThere() {
+		if !l.Up() && !cut[l.Port] {
+			return fmt.Errorf("the %s %s of port %s on host %s has been %s for %v: the machine's packets would be lost there",
+				kindOf(l), l.Name, l.Port, g.board.peer(), inWords(l.State), time.Since(l.Since).Round(time.Second))
 		}
 	}
 	return nil
 }
 
-// thereWarnings are about uplinks of the standby.
+// thereWarnings are about uplinks and taps of the standby.
 func (g *guest) thereWarnings() (w []string) {
 	if role, _ := g.board.role(); role != string(pair.Protected) {
 		return nil
 	}
-	for _, u := range g.board.uplinksThere() {
-		if !u.Up() {
-			w = append(w, fmt.Sprintf("the standby's uplink %s of port %s has been %s for %v: a takeover there would lose its packets; mend it on host %s",
-				u.Name, u.Port, inWords(u.State), time.Since(u.Since).Round(time.Second), g.board.peer()))
+	for _, l := range g.board.linksThere() {
+		if !l.Up() {
+			w = append(w, fmt.Sprintf("the standby's %s %s of port %s has been %s for %v: a takeover there would lose its packets; %s",
+				kindOf(l), l.Name, l.Port, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l)))
 		}
 	}
 	return w
 }
 
-func (b *board) setUplinksThere(all []gate.Link) {
+// remedyThere: a QEMU cannot take another tap than the one it was started with.
+func remedyThere(machine, peer string, l gate.Link) string {
+	if l.Tap && l.Gone() {
+		return fmt.Sprintf("\"hostd unprotect %s\", and protect it again", machine)
+	}
+	return "mend it on host " + peer
+}
+
+func kindOf(l gate.Link) string {
+	if l.Tap {
+		return "tap"
+	}
+	return "uplink"
+}
+
+func (b *board) setLinksThere(all []gate.Link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.there = all
 }
 
-// uplinksThere are the standby's of each port, as it has told last; none if it has not.
-func (b *board) uplinksThere() []gate.Link {
+// linksThere are the standby's of each port, as it has told last; none if it has not.
+func (b *board) linksThere() []gate.Link {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.there

@@ -151,6 +151,38 @@ func TestNoSwitchoverToAStandbyWithoutItsUplink(t *testing.T) {
 	}
 }
 
+// TestNoSwitchoverToAStandbyWithoutItsTap, which its QEMU can never get again.
+func TestNoSwitchoverToAStandbyWithoutItsTap(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	a, b := wiredPair(t, "m")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	const down, gone = "the standby's tap tap-m of port in has been down", "the standby's tap tap-m of port in has been gone"
+	tap, err := netlink.LinkByName("b-tap-m")
+	if err == nil {
+		err = netlink.LinkSetDown(tap)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.await("a warning", func() bool { return warns(a.machine("m"), down) && warns(a.machine("m"), "mend it on host b") })
+	deleteLink(t, "b-tap-m")
+	a.await("another", func() bool { return warns(a.machine("m"), gone) && warns(a.machine("m"), "hostd unprotect m") })
+	mustFail(t, a.switchOver("m"), codes.FailedPrecondition, "tap tap-m of port in on host b has been gone for", "it stays here, protected")
+	a.mustUnprotect("m")
+	b.gone("m")
+	makeTap(t, "b-tap-m")
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.switchOver("m"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAPrimaryThatFailsIsTakenOverWithoutAnUplink: nobody else is there.
 func TestAPrimaryThatFailsIsTakenOverWithoutAnUplink(t *testing.T) {
 	if !ownNetwork(t) {

@@ -452,6 +452,6 @@ func (g *guest) stopProtection() {
 	p.wg.Wait()
 	g.d.places.leave(p.place)
 	g.gate.StopLog()
-	g.board.setUplinksThere(nil)
+	g.board.setLinksThere(nil)
 	g.board.setPeer("")
 }

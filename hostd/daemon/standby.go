@@ -41,7 +41,7 @@ type standby struct {
 	input *store.InputLog
 	// stored is the last answer to it; the receiving goroutine's.
 	stored  []byte
-	uplinks chan struct{} // one has changed
+	links   chan struct{} // one has changed
 	useless atomic.Bool   // the replica is damaged, and its end is under way
 	// announced is what the open epoch consists of; the same goroutine's.
 	announced replica.EpochBegin
@@ -52,7 +52,7 @@ func (g *guest) makeStandby(l *link.Link, primary string) error {
 	if err != nil {
 		return err
 	}
-	s := &standby{g: g, link: l, replica: r, log: g.log.Named("standby"), acked: make(chan uint64, 1), received: make(chan struct{}), uplinks: make(chan struct{}, 1),
+	s := &standby{g: g, link: l, replica: r, log: g.log.Named("standby"), acked: make(chan uint64, 1), received: make(chan struct{}), links: make(chan struct{}, 1),
 		input: store.NewInputLog(inputLogSlack * uint64(g.d.config.Limits.InputLog))}
 	s.ctx, s.end = context.WithCancel(g.ctx)
 	g.standby = s

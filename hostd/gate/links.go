@@ -298,7 +298,7 @@ func (g *Gate) tell(k *knownLink, state string) {
 	}
 }
 
-// Links tells the state of each port's uplink and tap.
+// Links tells the state of each port's uplink and, after it, of its tap.
 func (g *Gate) Links() (all []Link) {
 	for _, p := range g.ports {
 		all = append(all, p.uplinkKnown.now(), p.tapKnown.now())

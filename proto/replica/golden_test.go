@@ -93,10 +93,10 @@ func goldenPayloads() []payload {
 			x("features", "00 00 00 00"),
 			x("MTUs", "00 00 00 02"), x("MTU", "00 00 05 dc"), x("MTU", "00 00 00 00"),
 		}, decoder(DecodeCards)},
-		{TypePorts, Ports{{State: "up", Millis: 7000}, {State: "gone"}}, []piece{
-			x("ports", "00 00 00 02"),
-			x("length", "00 02"), text("state", "up"), x("milliseconds", "00 00 00 00 00 00 1b 58"),
-			x("length", "00 04"), text("state", "gone"), x("milliseconds", "00 00 00 00 00 00 00 00"),
+		{TypePorts, Ports{{Uplink: End{State: "up", Millis: 7000}, Tap: End{State: "gone"}}}, []piece{
+			x("ports", "00 00 00 01"),
+			x("length", "00 02"), text("uplink", "up"), x("milliseconds", "00 00 00 00 00 00 1b 58"),
+			x("length", "00 04"), text("tap", "gone"), x("milliseconds", "00 00 00 00 00 00 00 00"),
 		}, decoder(DecodePorts)},
 		{TypeBlocks, Blocks{MachineName: "pc-10", RAM: Section{ID: 2, Instance: 1, Version: 4},
 			Blocks: []Block{{"ram0", 1 << 28}, {"pc.bios", 1 << 18}}}, []piece{

@@ -156,8 +156,11 @@ func DecodeCards(p []byte) (Cards, error) {
 	return done(f, TypeCards, m)
 }
 
-// A Port says how the uplink of a port is.
-type Port struct {
+// A Port says how the two ends of a port's wire are.
+type Port struct{ Uplink, Tap End }
+
+// An End is an uplink or a tap.
+type End struct {
 	State  string // "up", or why it carries nothing
 	Millis uint64 // for how long it has been so
 }
@@ -169,8 +172,10 @@ type Ports []Port
 func (m Ports) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(m)))
 	for _, port := range m {
-		b = appendString(b, port.State)
-		b = binary.BigEndian.AppendUint64(b, port.Millis)
+		for _, end := range []End{port.Uplink, port.Tap} {
+			b = appendString(b, end.State)
+			b = binary.BigEndian.AppendUint64(b, end.Millis)
+		}
 	}
 	return b
 }
@@ -178,9 +183,11 @@ func (m Ports) Append(b []byte) []byte {
 // DecodePorts decodes a payload of [TypePorts].
 func DecodePorts(p []byte) (Ports, error) {
 	f := &fields{rest: p}
-	m := make(Ports, f.count(2+8))
+	m := make(Ports, f.count(2*(2+8)))
 	for i := range m {
-		m[i] = Port{State: f.name(), Millis: f.u64()}
+		for _, end := range []*End{&m[i].Uplink, &m[i].Tap} {
+			*end = End{State: f.name(), Millis: f.u64()}
+		}
 	}
 	return done(f, TypePorts, m)
 }
