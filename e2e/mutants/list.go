@@ -13,6 +13,7 @@ var (
 	tornTests      = []string{"Torn", "./hostd/daemon"}
 	lateTests      = []string{"LandsLate", "./hostd/sim"}
 	heirTests      = []string{"Heir", "./hostd/daemon"}
+	pairingTests   = []string{"AnotherDetectionLimit|WhatAStopRefused", "./hostd/daemon"}
 	stallTests     = []string{"TestAGuestIsFreed|TestAQEMUThatHangs", "./hostd/daemon"}
 	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
 )
@@ -143,6 +144,10 @@ var mutants = []mutant{
 		"if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {", "if r.Kind != voice.Started {", heirTests},
 	{"a takeover that landed late is no past", "hostd/daemon/voice.go",
 		"\t\td.heirs.stands(stands)\n\t\td.heirs.outlast", "\t\td.heirs.outlast", lateTests},
+	{"an heir outlasts its old primary by another time than that speaks for", "hostd/daemon/alike.go",
+		"if p.protocol < protocolCards || here == there {", "if true {", pairingTests},
+	{"what a stop refused leaves uncommitted", "hostd/daemon/voice.go",
+		"!all || role != pair.Protected", "true || !all", pairingTests},
 	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",
 		"t.torn = !unbroken()", "t.torn = !unbroken() && false", tornTests},
 	{"what a guest said in a torn checkpoint is forgotten", "hostd/daemon/torn.go",
