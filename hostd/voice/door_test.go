@@ -1,8 +1,6 @@
 package voice_test
 
 import (
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
@@ -33,27 +31,4 @@ func TestADoorIsOpenWhileTheRecordNamesItsHost(t *testing.T) {
 	want(false, "a grant that was on its way")
 	d.Resume()
 	want(true, "a stop that was refused")
-}
-
-// TestNobodySpeaksOnceAStopHasReturned, whoever is at it just then.
-func TestNobodySpeaksOnceAStopHasReturned(t *testing.T) {
-	for range 200 {
-		d := NewDoor("a")
-		d.Stands(arbiter.Record{Generation: 1, Voice: "a"})
-		var stopped atomic.Bool
-		var all sync.WaitGroup
-		for range 4 {
-			all.Go(func() {
-				for d.Speak(func() {
-					if stopped.Load() {
-						t.Error("something left after a stop")
-					}
-				}) {
-				}
-			})
-		}
-		d.Stop()
-		stopped.Store(true)
-		all.Wait()
-	}
 }
