@@ -154,6 +154,9 @@ func TestHoldKeepsWhatWaitsForItsUplink(t *testing.T) {
 	w.Hold()
 	left := int(w.Stats().Released)
 	open()
+	if !w.sendSome(w.ports[0]) { // as it is tried every millisecond
+		t.Error("nothing waits any more")
+	}
 	drained(t, w.network, left)
 	w.expectNothing(t, w.network, "uplink")
 	w.Pass()
