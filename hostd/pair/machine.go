@@ -116,6 +116,7 @@ func (m *Machine) granted(e Granted) {
 	m.claim, m.asked, m.generation = nil, false, e.Generation
 	if m.stopping && kind != ClaimStop && kind != ClaimReturn {
 		m.won = kind
+		m.leaveOldPrimary()
 		m.claimStop()
 		return
 	}

@@ -9,7 +9,17 @@ func (m *Machine) stop() {
 	case m.role == Standby && !m.standby.decided:
 		m.dropReplica("an operator stopped the standby")
 	case m.role != Fenced && m.claim == nil:
+		m.leaveOldPrimary()
 		m.claimStop()
+	}
+}
+
+// leaveOldPrimary of a machine that was taken over and is to stop: it lets frames leave at
+// once as long as it hears this host, and once the machine has stopped any host may start
+// it. One that has handed over is silent, and may get its machine back.
+func (m *Machine) leaveOldPrimary() {
+	if !m.standby.planned && (m.role == TakingOver || m.won == ClaimTakeover) {
+		m.do(CloseLink{})
 	}
 }
 
@@ -56,7 +66,7 @@ func (m *Machine) refuseStop(why string) {
 	m.claim, m.stopping, m.won = nil, false, ""
 	m.do(StopRefused{why})
 	switch {
-	case won != "":
+	case won != "" && !m.primary.lone: // else a later record, without a standby, stands
 		m.carryOn(won)
 	case m.role == TakingOver:
 		m.resumeTakeover()
