@@ -114,7 +114,7 @@ func featuresOf(get func(property string, value any) error, uso func() bool) ([]
 // primary by its own limit.
 func (p *protection) checkLimit(w replica.Welcome) error {
 	here, there := p.g.d.detectionLimit(), time.Duration(w.Limit)
-	if p.protocol < protocolCards || here == there {
+	if here == there {
 		return nil
 	}
 	return fmt.Errorf("detection.limit is %v on host %s and %v on this host: it must be the same on hosts that share machines; "+

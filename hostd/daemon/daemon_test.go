@@ -67,6 +67,9 @@ func TestMain(m *testing.M) {
 // patience is far more than anything here takes.
 const patience = 2 * time.Minute
 
+// detectionLimit of the hosts of tests.
+const detectionLimit = 2 * time.Second
+
 // host is a daemon in this process.
 type host struct {
 	t      *testing.T
@@ -150,7 +153,7 @@ func configOf(t *testing.T, dir, name, listen string, peers ...config.Peer) conf
 	c.ControlSocket = filepath.Join(dir, name+".sock")
 	c.TLS.CA = filepath.Join(dir, "pki", "ca.crt")
 	c.Arbiter.Directory = filepath.Join(dir, "arbiter")
-	c.Detection.Heartbeat, c.Detection.Limit = yamlfile.Duration(100*time.Millisecond), yamlfile.Duration(2*time.Second)
+	c.Detection.Heartbeat, c.Detection.Limit = yamlfile.Duration(100*time.Millisecond), yamlfile.Duration(detectionLimit)
 	c.QEMU.Binary = filepath.Join(dir, "qemu-"+name)
 	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s' \"$@\"\n", asFalseQEMU, self)
 	if err := os.WriteFile(c.QEMU.Binary, []byte(script), 0o700); err != nil {

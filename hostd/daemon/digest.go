@@ -5,20 +5,13 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// beginSums begins the digest of what the standby is sent, if it knows digests.
-func (p *protection) beginSums(blocks []replica.Block) {
-	if p.protocol >= protocolDigest {
-		p.sums = replica.NewSums(blocks)
-	}
-}
+// beginSums begins the digest of what the standby is sent.
+func (p *protection) beginSums(blocks []replica.Block) { p.sums = replica.NewSums(blocks) }
 
 // sum adds pages as they were read from QEMU. It is done before anything is made of
 // them, so that whatever goes wrong on the way to the standby's memory shows there,
 // and while the guest runs.
 func (p *protection) sum(b *capture.Batch) error {
-	if p.sums == nil {
-		return nil
-	}
 	data := b.Data
 	for _, page := range b.Pages {
 		var sum uint64
@@ -35,9 +28,6 @@ func (p *protection) sum(b *capture.Batch) error {
 
 // sendDigest tells the standby what it must have after the epoch.
 func (p *protection) sendDigest(e *capture.Epoch) error {
-	if p.sums == nil {
-		return nil
-	}
 	d := replica.Digest{Memory: p.sums.Total(), Device: replica.DeviceSum(e.Device)}
 	p.message = d.Append(p.message[:0])
 	return p.link.Send(p.header(replica.TypeDigest, e.Number), p.message)

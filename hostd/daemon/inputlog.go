@@ -13,11 +13,8 @@ import (
 // that epochs and frames share the link.
 const logBatch = 256 << 10
 
-// logMode of the machine's input. A standby that speaks protocol 1 keeps none.
+// logMode of the machine's input.
 func (p *protection) logMode() gate.Log {
-	if p.protocol < 2 {
-		return gate.LogOff
-	}
 	switch p.g.spec.Protection.InputLog {
 	case spec.InputSync:
 		return gate.LogSync
@@ -72,9 +69,6 @@ func (p *protection) flushLog(upto uint64) error {
 func (p *protection) sendInput(first uint64) error {
 	if p.link == nil {
 		return errors.New("there is no link to the standby")
-	}
-	if p.protocol < 2 {
-		return p.link.Send(replica.Header{Type: replica.TypeInput}, p.input.Payload())
 	}
 	p.logHead = replica.AppendInputLogHead(p.logHead[:0], first)
 	return p.link.Send(replica.Header{Type: replica.TypeInputLog}, p.logHead, p.input.Payload())

@@ -19,16 +19,6 @@ const greetings = 4
 
 var errSlowGreeting = errors.New("the peer took too long to say what it wants")
 
-// Versions of the messages between hosts: the newest and the oldest that this
-// host speaks. A pair speaks the newest that both know.
-const (
-	protocolNewest = 5
-	protocolOldest = 1
-	protocolPacked = 3 // the first with replica.TypePacked
-	protocolDigest = 4 // the first with replica.TypeDigest
-	protocolCards  = 5 // the first with replica.TypeCards, replica.TypePorts and the limit of replica.Welcome
-)
-
 // Reasons of a Reject, for programs.
 const (
 	rejectProtocol uint16 = 1 + iota
@@ -132,11 +122,16 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 	if err != nil {
 		return hello, err
 	}
-	if hello.Protocol < protocolOldest {
-		return hello, fmt.Errorf("the peer speaks version %d of the replica protocol, this host versions %d to %d", hello.Protocol, protocolOldest, protocolNewest)
+	if hello.Protocol < replica.ProtocolOldest {
+		return hello, unknownProtocol(hello.Host, hello.Protocol)
 	}
-	welcome := replica.Welcome{Protocol: min(hello.Protocol, protocolNewest), Host: d.config.Host, Limit: uint64(d.detectionLimit())}
+	welcome := replica.Welcome{Protocol: min(hello.Protocol, replica.ProtocolNewest), Host: d.config.Host, Limit: uint64(d.detectionLimit())}
 	return hello, l.Send(replica.Header{Type: replica.TypeWelcome}, welcome.Append(nil))
+}
+
+func unknownProtocol(host string, version uint16) error {
+	return fmt.Errorf("host %s speaks version %d of the replica protocol, this host versions %d to %d: bring both to one release",
+		host, version, replica.ProtocolOldest, replica.ProtocolNewest)
 }
 
 func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uint64, s spec.Machine) error {
@@ -257,14 +252,12 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 		return err
 	}
 	g.board.setQEMU(version.String())
-	if hello.Protocol >= protocolCards {
-		cards, err := g.offers(ctx)
-		if err != nil {
-			return err
-		}
-		if err := l.Send(replica.Header{Type: replica.TypeCards}, cards.Append(nil)); err != nil {
-			return err
-		}
+	cards, err := g.offers(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.Send(replica.Header{Type: replica.TypeCards}, cards.Append(nil)); err != nil {
+		return err
 	}
 	if err := g.qemu.Monitor().MigrateIncoming(ctx, g.qemu.IncomingURI()); err != nil {
 		return err
@@ -279,8 +272,6 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 	if err := l.Send(replica.Header{Type: replica.TypePrepared}, reply.Append(nil)); err != nil {
 		return err
 	}
-	if hello.Protocol >= protocolCards {
-		g.d.tasks.Go(s.tellPorts)
-	}
+	g.d.tasks.Go(s.tellPorts)
 	return nil
 }

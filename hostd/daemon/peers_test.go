@@ -62,15 +62,16 @@ var (
 
 // session is what a good primary sends for one epoch, frame by frame.
 func session(machine string) [][]byte {
-	return [][]byte{hello(machine, 1), prepare(specOf(machine, "")), blocks(ram), pages(0, 0, 0), begin(1, whole),
+	return [][]byte{hello(machine, replica.ProtocolNewest), prepare(specOf(machine, "")), blocks(ram), pages(0, 0, 0), begin(1, whole),
 		pages(1, 0, 4096), frame(replica.TypeDevice, 1, []byte("dev!")), end(1, whole)}
 }
 
 // answer is what a host said to a false peer until it hung up.
 type answer struct {
-	frames []replica.Type
-	acked  bool
-	reject string
+	frames   []replica.Type
+	acked    bool
+	reject   string
+	protocol uint16 // of its welcome
 }
 
 // tell plays a false peer. It hangs up when the host has nothing more to say
@@ -98,6 +99,12 @@ func (h *host) tell(hangUp bool, frames ...[]byte) answer {
 		}
 		a.frames = append(a.frames, f.Type)
 		switch f.Type {
+		case replica.TypeWelcome:
+			welcome, err := replica.DecodeWelcome(payload)
+			if err != nil {
+				h.t.Error(err)
+			}
+			a.protocol = welcome.Protocol
 		case replica.TypeAck:
 			a.acked = true
 		case replica.TypeReject:
@@ -127,16 +134,16 @@ func TestFalsePeersAreRefused(t *testing.T) {
 		frames [][]byte
 		reason string
 	}{
-		"another protocol version":   {[][]byte{hello("m", 0)}, "version 0"},
+		"a protocol that is too old": {[][]byte{hello("m", replica.ProtocolOldest-1)}, "bring both to one release"},
 		"no hello":                   {[][]byte{prepare(specOf("m", ""))}, "prepare instead of hello"},
-		"two hellos":                 {[][]byte{hello("m", 1), hello("m", 1)}, "hello instead of prepare"},
+		"two hellos":                 {[][]byte{hello("m", replica.ProtocolNewest), hello("m", replica.ProtocolNewest)}, "hello instead of prepare"},
 		"a hello that is too short":  {[][]byte{frame(replica.TypeHello, 0, []byte{0, 1})}, "hello"},
-		"no YAML":                    {[][]byte{hello("m", 1), prepare("\x00\x01")}, "machine from a"},
-		"YAML with a wrong field":    {[][]byte{hello("m", 1), prepare("name: m\nmemory: 1\nunheard-of: 1\n")}, "unheard-of"},
-		"another machine's spec":     {[][]byte{hello("m", 1), prepare(specOf("n", ""))}, `said machine "m" and sent machine "n"`},
-		"a path for a name":          {[][]byte{hello("../m", 1), prepare(specOf("../m", ""))}, "machine name"},
-		"a machine that is here":     {[][]byte{hello("witness", 1), prepare(specOf("witness", ""))}, "machine witness is standby on host b"},
-		"a QEMU that ends":           {[][]byte{hello("m", 1), prepare(specOf("m", "ends"))}, "no such device"},
+		"no YAML":                    {[][]byte{hello("m", replica.ProtocolNewest), prepare("\x00\x01")}, "machine from a"},
+		"YAML with a wrong field":    {[][]byte{hello("m", replica.ProtocolNewest), prepare("name: m\nmemory: 1\nunheard-of: 1\n")}, "unheard-of"},
+		"another machine's spec":     {[][]byte{hello("m", replica.ProtocolNewest), prepare(specOf("n", ""))}, `said machine "m" and sent machine "n"`},
+		"a path for a name":          {[][]byte{hello("../m", replica.ProtocolNewest), prepare(specOf("../m", ""))}, "machine name"},
+		"a machine that is here":     {[][]byte{hello("witness", replica.ProtocolNewest), prepare(specOf("witness", ""))}, "machine witness is standby on host b"},
+		"a QEMU that ends":           {[][]byte{hello("m", replica.ProtocolNewest), prepare(specOf("m", "ends"))}, "no such device"},
 		"other RAM":                  {good(2, blocks(replica.Block{Name: "ram0", Size: 2 * ramBytes})), "ram0"},
 		"huge private blocks":        {good(2, blocks(ram, replica.Block{Name: "x", Size: 1 << 50})), "block x"},
 		"a second block list":        {good(3, blocks(ram)), "second list"},

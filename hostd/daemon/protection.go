@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +48,6 @@ type protection struct {
 	pages     replica.PageBatch
 	frames    replica.OutputBatch
 	message   []byte // a small one on its way, of the goroutine that ships
-	protocol  uint16 // that both hosts speak
 	packer    *pack.Packer
 	sums      *replica.Sums // of what the standby was sent; nil if it knows none
 	rates     pack.Rates
@@ -133,21 +131,13 @@ func (p *protection) connect(peer string) error {
 		}
 	})
 	defer stop()
-	for protocol := uint16(protocolNewest); ; protocol-- {
-		if err := p.dial(ctx, peer, address); err != nil {
-			return err
-		}
-		err := p.hello(protocol)
-		if err == nil {
-			return p.prepare()
-		}
-		var refused refusedError
-		if protocol == protocolOldest || !errors.As(err, &refused) || !refused.protocol() {
-			return err
-		}
-		p.g.log.Debug("standby refuses; trying an older protocol", "protocol", protocol, "error", err)
-		p.link.Close(err)
+	if err := p.dial(ctx, peer, address); err != nil {
+		return err
 	}
+	if err := p.hello(); err != nil {
+		return err
+	}
+	return p.prepare()
 }
 
 func (p *protection) dial(ctx context.Context, peer, address string) error {
@@ -167,10 +157,9 @@ func (p *protection) dial(ctx context.Context, peer, address string) error {
 	return nil
 }
 
-// hello names the machine to the standby and agrees on the protocol. A host
-// that knows only older ones refuses.
-func (p *protection) hello(protocol uint16) error {
-	hello := replica.Hello{Protocol: protocol, Host: p.g.d.config.Host, Machine: p.g.name}
+// hello names the machine to the standby and agrees on the protocol.
+func (p *protection) hello() error {
+	hello := replica.Hello{Protocol: replica.ProtocolNewest, Host: p.g.d.config.Host, Machine: p.g.name}
 	if err := p.link.Send(replica.Header{Type: replica.TypeHello}, hello.Append(nil)); err != nil {
 		return err
 	}
@@ -182,10 +171,9 @@ func (p *protection) hello(protocol uint16) error {
 	if err != nil {
 		return err
 	}
-	if welcome.Protocol < protocolOldest || welcome.Protocol > protocol {
-		return fmt.Errorf("the standby answers with version %d of the replica protocol to version %d", welcome.Protocol, protocol)
+	if welcome.Protocol < replica.ProtocolOldest || welcome.Protocol > replica.ProtocolNewest {
+		return unknownProtocol(welcome.Host, welcome.Protocol)
 	}
-	p.protocol = welcome.Protocol
 	return p.checkLimit(welcome)
 }
 
@@ -200,10 +188,8 @@ func (p *protection) prepare() error {
 	if err := p.link.Send(replica.Header{Type: replica.TypePrepare, Generation: prepare.Generation}, prepare.Append(nil)); err != nil {
 		return err
 	}
-	if p.protocol >= protocolCards {
-		if err := p.checkCards(); err != nil {
-			return err
-		}
+	if err := p.checkCards(); err != nil {
+		return err
 	}
 	_, err = p.expect(replica.TypePrepared)
 	return err
@@ -231,10 +217,6 @@ func (p *protection) expect(want replica.Type) ([]byte, error) {
 type refusedError struct{ reason string }
 
 func (e refusedError) Error() string { return "the standby refuses: " + e.reason }
-
-// protocol says that the standby does not know the version. Hosts that know
-// version 1 only have no code for it, but say so.
-func (e refusedError) protocol() bool { return strings.Contains(e.reason, "of the replica protocol") }
 
 // begin starts the goroutines of a protection whose standby is ready.
 func (p *protection) begin() {
@@ -434,7 +416,7 @@ func (s seeder) Pages(b *capture.Batch) error {
 	if err := s.sum(b); err != nil {
 		return err
 	}
-	return s.sendBatch(b, 0)
+	return s.sendBatch(b)
 }
 
 // stopProtection ends the protection and waits for it. The guest may be left

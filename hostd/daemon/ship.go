@@ -11,17 +11,13 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// sendEpochPages ships the pages of an epoch, packed where the standby knows how.
+// sendEpochPages ships the pages of an epoch.
 func (p *protection) sendEpochPages(e *capture.Epoch) error {
-	send := p.sendBatch
-	if p.protocol >= protocolPacked {
-		send = p.sendPacked
-	}
 	for _, b := range e.Batches() {
 		if err := p.sum(b); err != nil {
 			return err
 		}
-		if err := send(b, e.Number); err != nil {
+		if err := p.sendPacked(b, e.Number); err != nil {
 			return err
 		}
 	}
@@ -85,8 +81,8 @@ func (p *protection) count(h replica.Header, parts ...[]byte) error {
 	return p.link.Send(h, parts...)
 }
 
-// sendBatch ships the pages of one batch as they are; epoch 0 is the first copy.
-func (p *protection) sendBatch(b *capture.Batch, epoch uint64) error {
+// sendBatch ships a batch of the first copy: pages as they are.
+func (p *protection) sendBatch(b *capture.Batch) error {
 	p.pages.Reset()
 	data := b.Data
 	for _, page := range b.Pages {
@@ -104,12 +100,12 @@ func (p *protection) sendBatch(b *capture.Batch, epoch uint64) error {
 	if p.pages.Len() == 0 {
 		return nil
 	}
-	return p.count(p.header(replica.TypePages, epoch), p.pages.Parts()...)
+	return p.count(p.header(replica.TypePages, 0), p.pages.Parts()...)
 }
 
 // sendDevice ships the device state, as what has changed in it where pages are.
 func (p *protection) sendDevice(e *capture.Epoch) error {
-	if p.protocol >= protocolPacked && p.g.d.config.Limits.DeltaCache > 0 {
+	if p.g.d.config.Limits.DeltaCache > 0 {
 		return p.packer.Device(e.Device, func(b *replica.PackedBatch) error {
 			return p.sendPayload(replica.TypePackedDevice, e.Number, b)
 		})

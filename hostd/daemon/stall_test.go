@@ -58,7 +58,7 @@ func TestAStandbyThatStallsStallsNobody(t *testing.T) {
 	a, _ := pairOfHostsWith(t, patient)
 	ended := make(chan struct{})
 	falseStandby(t, a, func(conn net.Conn, r *replica.Reader) {
-		stand(conn, r)
+		standWith(conn, r, patience)
 		for h, ok := hearUntil(r, replica.TypeEpochEnd); ok; h, ok = hearUntil(r, replica.TypeEpochEnd) {
 			conn.Write(frame(replica.TypeAck, h.Epoch, nil))
 			if h.Epoch == stalledIn {

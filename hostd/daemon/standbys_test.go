@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -47,11 +48,19 @@ func hearUntil(r *replica.Reader, want replica.Type) (replica.Header, bool) {
 	}
 }
 
+func welcome(version uint16, limit time.Duration) []byte {
+	return frame(replica.TypeWelcome, 0, replica.Welcome{Protocol: version, Host: "nowhere", Limit: uint64(limit)}.Append(nil))
+}
+
 // stand plays a good standby until the first copy begins.
-func stand(conn net.Conn, r *replica.Reader) {
+func stand(conn net.Conn, r *replica.Reader) { standWith(conn, r, detectionLimit) }
+
+// standWith plays one whose detection limit is another.
+func standWith(conn net.Conn, r *replica.Reader, limit time.Duration) {
 	hearUntil(r, replica.TypeHello)
-	conn.Write(frame(replica.TypeWelcome, 0, replica.Welcome{Protocol: 1, Host: "nowhere"}.Append(nil)))
+	conn.Write(welcome(replica.ProtocolNewest, limit))
 	hearUntil(r, replica.TypePrepare)
+	conn.Write(frame(replica.TypeCards, 0, replica.Cards{}.Append(nil)))
 	conn.Write(frame(replica.TypePrepared, 0, replica.Prepared{QEMUVersion: "10.0.13"}.Append(nil)))
 }
 
@@ -76,6 +85,14 @@ func TestFalseStandbysAreLeft(t *testing.T) {
 			c.Write(frame(replica.TypePrepared, 0, []byte{0, 0}))
 			hearUntil(r, 0)
 		}, "prepared instead of welcome"},
+		"speaks a protocol that is too old": {func(c net.Conn, r *replica.Reader) {
+			c.Write(welcome(replica.ProtocolOldest-1, detectionLimit))
+			hearUntil(r, 0)
+		}, fmt.Sprintf("host nowhere speaks version %d of the replica protocol", replica.ProtocolOldest-1)},
+		"speaks a newer protocol than it was offered": {func(c net.Conn, r *replica.Reader) {
+			c.Write(welcome(replica.ProtocolNewest+1, detectionLimit))
+			hearUntil(r, 0)
+		}, "bring both to one release"},
 		"silence": {func(c net.Conn, r *replica.Reader) { hearUntil(r, 0) }, "silent"},
 
 		"hangs up in the first copy": {stand, ""},

@@ -136,36 +136,24 @@ func (g *guest) takeInput(s *standby, last *uint64) (frames int) {
 		if err != nil || h.Type == replica.TypeInputEnd {
 			return frames
 		}
-		batch, first, err := passedOn(h, payload)
+		if h.Type != replica.TypeInputLog {
+			continue
+		}
+		m, err := replica.DecodeInputLog(payload)
 		if err != nil {
 			g.log.Warn("old primary passes on what cannot be read", "error", err)
 			return frames
 		}
-		for f, ok := batch.Next(); ok; f, ok = batch.Next() {
-			if first == 0 || first > *last {
+		number := m.First
+		for f, ok := m.Frames.Next(); ok; f, ok = m.Frames.Next() {
+			if number > *last {
 				g.handIn(int(f.Port), f.Data)
+				*last = number
 				frames++
 			}
-			if first > 0 {
-				*last = max(*last, first)
-				first++
-			}
+			number++
 		}
 	}
-}
-
-// passedOn reads frames of the input log, or unnumbered ones (0) of a primary
-// that keeps none. Other messages hold no frames.
-func passedOn(h replica.Header, payload []byte) (replica.Output, uint64, error) {
-	switch h.Type {
-	case replica.TypeInputLog:
-		m, err := replica.DecodeInputLog(payload)
-		return m.Frames, m.First, err
-	case replica.TypeInput:
-		batch, err := replica.DecodeOutput(payload)
-		return batch, 0, err
-	}
-	return replica.Output{}, 0, nil
 }
 
 // repeatAnnouncement covers switches that missed the first.

@@ -31,11 +31,9 @@
 // the header says it all.
 //
 // The header's version is that of the framing. What two hosts say within it is
-// the protocol of [Hello] and [Welcome]: 1 had no input log; 2 adds
-// [TypeInputLog], [TypeInputStored] and [TypeInputCut]; 3 adds [TypePacked]
-// and [TypePackedDevice]; 4 adds [TypeDigest], in each epoch;
-// 5 adds the limit of [Welcome], [TypeCards] before [TypePrepared], and [TypePorts] after it
-// and at any time. A pair speaks the newest that both sides know.
+// the protocol of [Hello] and [Welcome], from [ProtocolOldest] to [ProtocolNewest]. The
+// standby answers with the newest that both know, and refuses a primary whose newest it does
+// not know any more; the primary leaves a standby that answers with one that is too old.
 //
 // Nothing here does policy or starts a goroutine.
 package replica

@@ -67,13 +67,10 @@ var heartbeat = []piece{x("seq", "00 00 00 00 00 00 00 09"), x("sent", "ff ff ff
 
 func goldenPayloads() []payload {
 	return []payload{
-		{TypeHello, Hello{Protocol: 1, Host: "a", Machine: "nat", Purpose: 2}, []piece{
-			x("protocol", "00 01"), x("length", "00 01"), text("host", "a"),
+		{TypeHello, Hello{Protocol: 5, Host: "a", Machine: "nat", Purpose: 2}, []piece{
+			x("protocol", "00 05"), x("length", "00 01"), text("host", "a"),
 			x("length", "00 03"), text("machine", "nat"), x("purpose", "02"),
 		}, decoder(DecodeHello)},
-		{TypeWelcome, Welcome{Protocol: 1, Host: "b"}, []piece{
-			x("protocol", "00 01"), x("length", "00 01"), text("host", "b"),
-		}, decoder(DecodeWelcome)},
 		{TypeWelcome, Welcome{Protocol: 5, Host: "b", Limit: 5e8}, []piece{
 			x("protocol", "00 05"), x("length", "00 01"), text("host", "b"), x("limit", "00 00 00 00 1d cd 65 00"),
 		}, decoder(DecodeWelcome)},
@@ -109,7 +106,6 @@ func goldenPayloads() []payload {
 		{TypeEpochBegin, EpochBegin{Pages: 230, ZeroPages: 7, Device: 1 << 16, Output: 2}, totals, decoder(DecodeEpochBegin)},
 		{TypeEpochEnd, EpochEnd{Pages: 230, ZeroPages: 7, Device: 1 << 16, Output: 2}, totals, decoder(DecodeEpochEnd)},
 		{TypeHeartbeat, Heartbeat{Seq: 9, SentNanos: -2}, heartbeat, decoder(DecodeHeartbeat)},
-		{TypeHeartbeatReply, Heartbeat{Seq: 9, SentNanos: -2}, heartbeat, decoder(DecodeHeartbeat)},
 		{TypeAddresses, Addresses{List: []Address{
 			{Port: 0, MAC: [6]byte{0x52, 0x54, 0, 0, 0, 1}, IP: netip.MustParseAddr("10.1.0.1")},
 			{Port: 1, MAC: [6]byte{0x52, 0x54, 0, 0, 0, 2}, IP: netip.MustParseAddr("fd00::1"), Router: 2, Tags: [2]uint32{0x88a80064, 0x81000007}},

@@ -35,29 +35,20 @@ type Welcome struct {
 	Protocol uint16 // version that both will speak
 	Host     string // name of the sender's host
 	// Limit is the silence, in nanoseconds, after which the sender takes the other host
-	// for dead; since version 5, 0 before.
+	// for dead.
 	Limit uint64
 }
-
-// welcomeLimit is the first version with Welcome.Limit.
-const welcomeLimit = 5
 
 // Append appends the payload to b.
 func (w Welcome) Append(b []byte) []byte {
 	b = appendString(binary.BigEndian.AppendUint16(b, w.Protocol), w.Host)
-	if w.Protocol >= welcomeLimit {
-		b = binary.BigEndian.AppendUint64(b, w.Limit)
-	}
-	return b
+	return binary.BigEndian.AppendUint64(b, w.Limit)
 }
 
 // DecodeWelcome decodes a payload of [TypeWelcome].
 func DecodeWelcome(p []byte) (Welcome, error) {
 	f := &fields{rest: p}
-	w := Welcome{Protocol: f.u16(), Host: f.name()}
-	if w.Protocol >= welcomeLimit {
-		w.Limit = f.u64()
-	}
+	w := Welcome{Protocol: f.u16(), Host: f.name(), Limit: f.u64()}
 	return done(f, TypeWelcome, w)
 }
 
@@ -295,7 +286,7 @@ func (h Heartbeat) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(h.SentNanos))
 }
 
-// DecodeHeartbeat decodes a payload of [TypeHeartbeat] or [TypeHeartbeatReply].
+// DecodeHeartbeat decodes a payload of [TypeHeartbeat].
 func DecodeHeartbeat(p []byte) (Heartbeat, error) {
 	f := &fields{rest: p}
 	h := Heartbeat{Seq: f.u64(), SentNanos: int64(f.u64())}

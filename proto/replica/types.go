@@ -2,42 +2,49 @@ package replica
 
 import "fmt"
 
+// Versions of what two hosts say to each other: the newest and the oldest that this code
+// knows. A pair speaks the newest that both know.
+const (
+	ProtocolNewest = 5
+	ProtocolOldest = 5
+)
+
 // A Type says what a frame carries.
 type Type uint8
 
 // The types of frames. P is sent by the primary, S by the standby, B by both.
 const (
-	TypeHello          Type = iota + 1 // P: Hello
-	TypeWelcome                        // S: Welcome
-	TypeReject                         // S: Reject
-	TypePrepare                        // P: Prepare
-	TypePrepared                       // S: Prepared
-	TypeBlocks                         // P: Blocks
-	TypePages                          // P: Pages
-	TypeEpochBegin                     // P: EpochBegin
-	TypeDevice                         // P: a piece of the device state
-	TypeOutput                         // P: Output
-	TypeEpochEnd                       // P: EpochEnd
-	TypeAck                            // S: empty; the standby holds this epoch
-	TypeReleased                       // P: empty; output up to this epoch has left
-	TypeHeartbeat                      // B: Heartbeat
-	TypeHeartbeatReply                 // B: Heartbeat
-	TypeAddresses                      // P: Addresses
-	TypeRole                           // P: Role
-	TypeMachineLost                    // B: MachineLost
-	TypeHandOver                       // P: empty; this epoch is the last
-	TypeTookOver                       // S: TookOver
-	TypeBye                            // B: Bye
-	TypeInput                          // P: Output, of frames that arrived for the machine
-	TypeInputEnd                       // P: empty; no more input follows
-	TypeInputLog                       // P: InputLog; since protocol 2
-	TypeInputStored                    // S: InputStored; since protocol 2
-	TypeInputCut                       // P: InputCut; since protocol 2
-	TypePacked                         // P: PackedBatch; since protocol 3
-	TypePackedDevice                   // P: PackedBatch of the device state; since protocol 3
-	TypeDigest                         // P: Digest; since protocol 4
-	TypeCards                          // S: Cards, before Prepared; since protocol 5
-	TypePorts                          // S: Ports, after Prepared; since protocol 5
+	TypeHello        Type = iota + 1 // P: Hello
+	TypeWelcome                      // S: Welcome
+	TypeReject                       // S: Reject
+	TypePrepare                      // P: Prepare
+	TypePrepared                     // S: Prepared
+	TypeBlocks                       // P: Blocks
+	TypePages                        // P: Pages
+	TypeEpochBegin                   // P: EpochBegin
+	TypeDevice                       // P: a piece of the device state
+	TypeOutput                       // P: Output
+	TypeEpochEnd                     // P: EpochEnd
+	TypeAck                          // S: empty; the standby holds this epoch
+	TypeReleased                     // P: empty; output up to this epoch has left
+	TypeHeartbeat                    // B: Heartbeat
+	_                                // of versions that were never released
+	TypeAddresses                    // P: Addresses
+	TypeRole                         // P: Role
+	TypeMachineLost                  // B: MachineLost
+	TypeHandOver                     // P: empty; this epoch is the last
+	TypeTookOver                     // S: TookOver
+	TypeBye                          // B: Bye
+	_                                // of versions that were never released
+	TypeInputEnd                     // P: empty; no more input follows
+	TypeInputLog                     // P: InputLog
+	TypeInputStored                  // S: InputStored
+	TypeInputCut                     // P: InputCut
+	TypePacked                       // P: PackedBatch
+	TypePackedDevice                 // P: PackedBatch of the device state
+	TypeDigest                       // P: Digest
+	TypeCards                        // S: Cards, before Prepared
+	TypePorts                        // S: Ports, after Prepared
 	typeEnd
 )
 
@@ -51,37 +58,35 @@ var types = [typeEnd]struct {
 	name  string
 	limit int
 }{
-	TypeHello:          {"hello", short},
-	TypeWelcome:        {"welcome", short},
-	TypeReject:         {"reject", short},
-	TypePrepare:        {"prepare", large},
-	TypePrepared:       {"prepared", short},
-	TypeBlocks:         {"blocks", large},
-	TypePages:          {"pages", MaxPayload},
-	TypeEpochBegin:     {"epoch-begin", totalsSize},
-	TypeDevice:         {"device", MaxPayload},
-	TypeOutput:         {"output", MaxPayload},
-	TypeEpochEnd:       {"epoch-end", totalsSize},
-	TypeAck:            {"ack", 0},
-	TypeReleased:       {"released", 0},
-	TypeHeartbeat:      {"heartbeat", heartbeatSize},
-	TypeHeartbeatReply: {"heartbeat-reply", heartbeatSize},
-	TypeAddresses:      {"addresses", large},
-	TypeRole:           {"role", short},
-	TypeMachineLost:    {"machine-lost", short},
-	TypeHandOver:       {"hand-over", 0},
-	TypeTookOver:       {"took-over", short},
-	TypeBye:            {"bye", short},
-	TypeInput:          {"input", MaxPayload},
-	TypeInputEnd:       {"input-end", 0},
-	TypeInputLog:       {"input-log", MaxPayload},
-	TypeInputStored:    {"input-stored", 8},
-	TypeInputCut:       {"input-cut", large},
-	TypePacked:         {"packed", MaxPayload},
-	TypePackedDevice:   {"packed-device", MaxPayload},
-	TypeDigest:         {"digest", digestSize},
-	TypeCards:          {"cards", large},
-	TypePorts:          {"ports", large},
+	TypeHello:        {"hello", short},
+	TypeWelcome:      {"welcome", short},
+	TypeReject:       {"reject", short},
+	TypePrepare:      {"prepare", large},
+	TypePrepared:     {"prepared", short},
+	TypeBlocks:       {"blocks", large},
+	TypePages:        {"pages", MaxPayload},
+	TypeEpochBegin:   {"epoch-begin", totalsSize},
+	TypeDevice:       {"device", MaxPayload},
+	TypeOutput:       {"output", MaxPayload},
+	TypeEpochEnd:     {"epoch-end", totalsSize},
+	TypeAck:          {"ack", 0},
+	TypeReleased:     {"released", 0},
+	TypeHeartbeat:    {"heartbeat", heartbeatSize},
+	TypeAddresses:    {"addresses", large},
+	TypeRole:         {"role", short},
+	TypeMachineLost:  {"machine-lost", short},
+	TypeHandOver:     {"hand-over", 0},
+	TypeTookOver:     {"took-over", short},
+	TypeBye:          {"bye", short},
+	TypeInputEnd:     {"input-end", 0},
+	TypeInputLog:     {"input-log", MaxPayload},
+	TypeInputStored:  {"input-stored", 8},
+	TypeInputCut:     {"input-cut", large},
+	TypePacked:       {"packed", MaxPayload},
+	TypePackedDevice: {"packed-device", MaxPayload},
+	TypeDigest:       {"digest", digestSize},
+	TypeCards:        {"cards", large},
+	TypePorts:        {"ports", large},
 }
 
 // String names the type.
@@ -100,4 +105,4 @@ func (t Type) Limit() int {
 	return 0
 }
 
-func (t Type) known() bool { return t > 0 && t < typeEnd }
+func (t Type) known() bool { return t > 0 && t < typeEnd && types[t].name != "" }
