@@ -145,7 +145,7 @@ var mutants = []mutant{
 	{"a takeover that landed late is no past", "hostd/daemon/voice.go",
 		"\t\td.heirs.stands(stands)\n\t\td.heirs.outlast", "\t\td.heirs.outlast", lateTests},
 	{"an heir outlasts its old primary by another time than that speaks for", "hostd/daemon/alike.go",
-		"if p.protocol < protocolCards || here == there {", "if true {", pairingTests},
+		"if here == there {", "if true {", pairingTests},
 	{"what a stop refused leaves uncommitted", "hostd/daemon/voice.go",
 		"!all || role != pair.Protected", "true || !all", pairingTests},
 	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",

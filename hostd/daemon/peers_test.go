@@ -37,12 +37,22 @@ func blocks(list ...replica.Block) []byte {
 	return frame(replica.TypeBlocks, 0, replica.Blocks{MachineName: "pc-1", RAM: replica.Section{ID: 2, Version: 4}, Blocks: list}.Append(nil))
 }
 
-func pages(epoch uint64, block int, offset uint64) []byte {
+// seed is a page of the first copy.
+func seed(block int, offset uint64) []byte {
 	var b replica.PageBatch
 	if err := b.Page(block, offset, make([]byte, replica.PageSize)); err != nil {
 		panic(err)
 	}
-	return frame(replica.TypePages, epoch, b.Append(nil))
+	return frame(replica.TypePages, 0, b.Append(nil))
+}
+
+// changed is a page of epoch 1.
+func changed(block int, offset uint64) []byte {
+	var b replica.PackedBatch
+	if err := b.Page(block, offset, make([]byte, replica.PageSize)); err != nil {
+		panic(err)
+	}
+	return frame(replica.TypePacked, 1, bytes.Join(b.Parts(), nil))
 }
 
 func begin(epoch uint64, e replica.EpochBegin) []byte {
@@ -62,8 +72,8 @@ var (
 
 // session is what a good primary sends for one epoch, frame by frame.
 func session(machine string) [][]byte {
-	return [][]byte{hello(machine, replica.ProtocolNewest), prepare(specOf(machine, "")), blocks(ram), pages(0, 0, 0), begin(1, whole),
-		pages(1, 0, 4096), frame(replica.TypeDevice, 1, []byte("dev!")), end(1, whole)}
+	return [][]byte{hello(machine, replica.ProtocolNewest), prepare(specOf(machine, "")), blocks(ram), seed(0, 0), begin(1, whole),
+		changed(0, 4096), frame(replica.TypeDevice, 1, []byte("dev!")), end(1, whole)}
 }
 
 // answer is what a host said to a false peer until it hung up.
@@ -147,13 +157,13 @@ func TestFalsePeersAreRefused(t *testing.T) {
 		"other RAM":                  {good(2, blocks(replica.Block{Name: "ram0", Size: 2 * ramBytes})), "ram0"},
 		"huge private blocks":        {good(2, blocks(ram, replica.Block{Name: "x", Size: 1 << 50})), "block x"},
 		"a second block list":        {good(3, blocks(ram)), "second list"},
-		"a page before the blocks":   {good(2, pages(0, 0, 0)), "block 0"},
-		"a page outside of memory":   {good(3, pages(0, 0, ramBytes)), "outside the machine's memory"},
-		"a page of no block":         {good(3, pages(0, 9, 0)), "block 9"},
-		"a page without an epoch":    {good(4, pages(1, 0, 0)), "out of order"},
-		"a seed page in an epoch":    {good(5, pages(0, 0, 0)), "seed page after an epoch"},
+		"a page before the blocks":   {good(2, seed(0, 0)), "block 0"},
+		"a page outside of memory":   {good(3, seed(0, ramBytes)), "outside the machine's memory"},
+		"a page of no block":         {good(3, seed(9, 0)), "block 9"},
+		"a page without an epoch":    {good(4, changed(0, 0)), "out of order"},
+		"a seed page in an epoch":    {good(5, seed(0, 0)), "seed page after an epoch"},
 		"an epoch in an epoch":       {good(5, begin(2, whole)), "epoch 2"},
-		"more pages than announced":  {good(6, pages(1, 0, 0)), "more pages"},
+		"more pages than announced":  {good(6, changed(0, 0)), "more pages"},
 		"an epoch without its end":   {good(6, end(1, whole)), "not what its beginning announced"},
 		"totals that lie at the end": {good(7, end(1, lie)), "other totals"},
 		"the end of another epoch":   {good(7, end(2, whole)), "epoch 2"},

@@ -137,10 +137,7 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 	case replica.TypeBlocks:
 		return false, s.blocks(payload)
 	case replica.TypePages:
-		if h.Epoch == 0 {
-			return false, s.replica.Seed(payload)
-		}
-		return false, s.replica.Pages(payload)
+		return false, s.replica.Seed(payload)
 	case replica.TypePacked:
 		return false, s.replica.Packed(payload)
 	case replica.TypeEpochBegin:

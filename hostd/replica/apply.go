@@ -70,13 +70,6 @@ func (r *Replica) Apply() error {
 }
 
 func (r *Replica) applyPages() error {
-	for _, payload := range r.staged.batches.all() {
-		pages, err := wire.DecodePages(payload)
-		if err != nil {
-			return err
-		}
-		r.write(pages)
-	}
 	for _, batch := range r.staged.packed.all() {
 		r.change(batch.Changes())
 	}
@@ -131,22 +124,18 @@ func (r *Replica) WriteStream(w io.Writer) error {
 // probes, which compare it with the primary's.
 func (r *Replica) RAM() []byte { return r.ram.bytes }
 
-// check validates a batch before anything of it is used, and counts its zero
-// pages.
-func (r *Replica) check(payload []byte) (pages wire.Pages, zero uint64, err error) {
+// check validates a batch of the first copy before anything of it is used.
+func (r *Replica) check(payload []byte) (pages wire.Pages, err error) {
 	if pages, err = wire.DecodePages(payload); err != nil {
-		return pages, 0, err
+		return pages, err
 	}
 	each := pages
 	for p, ok := each.Next(); ok; p, ok = each.Next() {
 		if err := r.bounds(p.Block, p.Offset); err != nil {
-			return pages, 0, err
-		}
-		if p.Zero {
-			zero++
+			return pages, err
 		}
 	}
-	return pages, zero, nil
+	return pages, nil
 }
 
 // bounds says whether there is such a page.
@@ -157,7 +146,7 @@ func (r *Replica) bounds(block int, offset uint64) error {
 	return nil
 }
 
-// change applies a packed batch. Deltas are against what the epochs and batches
+// change applies a batch of an epoch. Deltas are against what the epochs and batches
 // before it have made of the pages.
 func (r *Replica) change(changes wire.Changes) {
 	for c, ok := changes.Next(); ok; c, ok = changes.Next() {
@@ -182,20 +171,17 @@ func (r *Replica) mostKept() uint64 { return 3*r.o.RAMSize + 16<<20 }
 // reuse the memory of pages that have been applied for the next epoch's, unless it
 // has grown above most bytes, which batches of ever other sizes could make it do.
 func (e *epoch) reuse(applied *epoch, most uint64) {
-	e.batches, applied.batches = applied.batches, pile{}
 	e.packed, applied.packed = applied.packed, opened{}
-	e.batches.shrink()
 	e.packed.shrink()
 	e.output.shrink()
-	if e.batches.size()+e.packed.size() > most {
-		e.batches, e.packed = pile{}, opened{}
+	if e.packed.size() > most {
+		e.packed = opened{}
 	}
 	e.reset()
 }
 
 func (e *epoch) reset() {
-	e.batches.reset()
 	e.packed.reset()
 	e.output.reset()
-	*e = epoch{batches: e.batches, packed: e.packed, device: e.device[:0], output: e.output}
+	*e = epoch{packed: e.packed, device: e.device[:0], output: e.output}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	wire "github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -13,7 +14,6 @@ import (
 type shipment struct {
 	begin   wire.EpochBegin
 	batches [][]byte
-	packed  bool
 	device  []byte
 	output  []byte
 }
@@ -24,7 +24,7 @@ const batchPages = 64
 func shipmentOf(pages, ram int) *shipment {
 	s := &shipment{begin: wire.EpochBegin{Pages: uint64(pages), Device: 64 << 10}, device: make([]byte, 64<<10)}
 	data := page(7)
-	var b wire.PageBatch
+	var b wire.PackedBatch
 	for i := range pages {
 		offset := uint64(i*37%ram) * pageSize
 		if i%8 == 0 {
@@ -34,7 +34,7 @@ func shipmentOf(pages, ram int) *shipment {
 			b.Page(0, offset, data)
 		}
 		if (i+1)%batchPages == 0 || i+1 == pages {
-			s.batches = append(s.batches, b.Append(nil))
+			s.batches = append(s.batches, slices.Concat(b.Parts()...))
 			b.Reset()
 		}
 	}
@@ -58,12 +58,8 @@ func (s *shipment) commit(t testing.TB, r *Replica, number uint64) {
 }
 
 func (s *shipment) pages(r *Replica) error {
-	add := r.Pages
-	if s.packed {
-		add = r.Packed
-	}
 	for _, b := range s.batches {
-		if err := add(b); err != nil {
+		if err := r.Packed(b); err != nil {
 			return err
 		}
 	}

@@ -97,12 +97,6 @@ func TestPackedProtocolErrors(t *testing.T) {
 		{"page of no block", func(f *fixture) error { f.announce(4); return f.Packed(changed(2, 0, 0, 1)) }, ErrBound},
 		{"a broken delta", func(f *fixture) error { f.announce(4); return f.Packed(broken) }, wire.ErrMalformed},
 		{"more pages than announced", func(f *fixture) error { return f.Packed(changed(0, 0, 0, 1)) }, ErrBound},
-		{"pages that are not packed", func(f *fixture) error { return f.Pages(pages(0, 0, 1)) }, ErrOrder},
-		{"packed after pages that are not", func(f *fixture) error {
-			f.announce(2)
-			f.must(f.Pages(pages(0, 0, 1)))
-			return f.Packed(changed(0, pageSize, 7, 9))
-		}, ErrOrder},
 		{"packed after the end", func(f *fixture) error { f.must(f.End(2)); return f.Packed(changed(0, 0, 0, 1)) }, ErrOrder},
 		{"fewer pages than announced", func(f *fixture) error {
 			f.announce(2)
@@ -129,7 +123,7 @@ func TestPackedProtocolErrors(t *testing.T) {
 // change. Applying it again is applying what is there.
 func packedShipment(count, ram int) *shipment {
 	s := shipmentOf(count, ram)
-	s.packed, s.batches, s.begin.ZeroPages = true, nil, 0
+	s.batches, s.begin.ZeroPages = nil, 0
 	var b wire.PackedBatch
 	now := page(7)
 	for word := 0; word < pageSize; word += 256 {

@@ -62,7 +62,6 @@ type epoch struct {
 	state       state
 	begin       wire.EpochBegin
 	pages, zero uint64
-	batches     pile // payloads of Pages frames, or
 	packed      opened
 	digest      wire.Digest // of the primary, once it is told
 	told        bool
@@ -204,7 +203,7 @@ func (r *Replica) Seed(payload []byte) error {
 	if r.applied != 0 || r.staged.state != empty {
 		return fmt.Errorf("%w: a seed page after an epoch", ErrOrder)
 	}
-	pages, _, err := r.check(payload)
+	pages, err := r.check(payload)
 	if err != nil {
 		return err
 	}
@@ -243,30 +242,11 @@ func (r *Replica) mostPages() uint64 {
 	return 2 * bytes / pageSize
 }
 
-// Pages adds a batch to the open epoch. The payload is copied.
-func (r *Replica) Pages(payload []byte) error {
-	if r.staged.state != open || r.staged.packed.used > 0 {
-		return fmt.Errorf("%w: pages without an epoch, or in a packed one", ErrOrder)
-	}
-	pages, zero, err := r.check(payload)
-	if err != nil {
-		return err
-	}
-	if pages.Len() == 0 {
-		return nil // nothing to keep, however many there are
-	}
-	if err := r.staged.count(uint64(pages.Len()), zero); err != nil {
-		return err
-	}
-	r.staged.batches.add(payload)
-	return r.sumPages(pages)
-}
-
-// Packed adds a packed batch to the open epoch, which has no other pages: they
-// are applied in order. Nothing of the payload is kept.
+// Packed adds a batch of pages to the open epoch. They are applied in order. Nothing of
+// the payload is kept.
 func (r *Replica) Packed(payload []byte) error {
-	if r.staged.state != open || r.staged.batches.used > 0 {
-		return fmt.Errorf("%w: packed pages without an epoch, or in one that is not packed", ErrOrder)
+	if r.staged.state != open {
+		return fmt.Errorf("%w: pages without an epoch", ErrOrder)
 	}
 	batch := r.staged.packed.next()
 	if err := batch.Open(payload); err != nil {

@@ -57,6 +57,16 @@ func pages(block int, offset uint64, fill byte) []byte {
 	return b.Append(nil)
 }
 
+// changedTo is a batch of an epoch: one page, whole.
+func changedTo(block int, offset uint64, fill byte) []byte {
+	return packed(func(b *wire.PackedBatch) error {
+		if fill == 0 {
+			return b.Zero(block, offset)
+		}
+		return b.Page(block, offset, page(fill))
+	})
+}
+
 func (f *fixture) commit(number uint64, fill byte) {
 	f.t.Helper()
 	f.stage(number, fill)
@@ -72,7 +82,7 @@ func (f *fixture) stage(number uint64, fill byte) {
 		b.ZeroPages = 1
 	}
 	f.must(f.Begin(number, b))
-	f.must(f.Pages(pages(0, pageSize, fill)))
+	f.must(f.Packed(changedTo(0, pageSize, fill)))
 	f.must(f.Device([]byte{fill}))
 }
 
@@ -123,9 +133,9 @@ func TestProtocolErrors(t *testing.T) {
 		do   func(f *fixture) error
 		want error
 	}{
-		{"page outside the block", func(f *fixture) error { return f.Pages(pages(0, ramPages*pageSize, 1)) }, ErrBound},
-		{"page of no block", func(f *fixture) error { return f.Pages(pages(2, 0, 1)) }, ErrBound},
-		{"more pages than announced", func(f *fixture) error { return f.Pages(pages(0, 0, 1)) }, ErrBound},
+		{"page outside the block", func(f *fixture) error { return f.Packed(changedTo(0, ramPages*pageSize, 1)) }, ErrBound},
+		{"page of no block", func(f *fixture) error { return f.Packed(changedTo(2, 0, 1)) }, ErrBound},
+		{"more pages than announced", func(f *fixture) error { return f.Packed(changedTo(0, 0, 1)) }, ErrBound},
 		{"too much device state", func(f *fixture) error { return f.Device(make([]byte, 8)) }, ErrOrder},
 		{"too much output", func(f *fixture) error { return f.Output(outputOf(2000)) }, ErrBound},
 		{"unannounced output", func(f *fixture) error { f.must(f.Output(outputOf(60))); return f.End(2) }, ErrOrder},
@@ -197,12 +207,12 @@ func outputOf(bytes int) []byte {
 func TestApplyAllocatesNothing(t *testing.T) {
 	f := newFixture(t)
 	f.blocks()
-	payload, device := pages(0, 0, 5), make([]byte, 100)
+	payload, device := changedTo(0, 0, 5), make([]byte, 100)
 	number := uint64(0)
 	cycle := func() {
 		number++
 		f.must(f.Begin(number, wire.EpochBegin{Pages: 1, Device: 100}))
-		f.must(f.Pages(payload))
+		f.must(f.Packed(payload))
 		f.must(f.Device(device))
 		f.must(f.End(number))
 		f.must(f.Apply())
@@ -219,25 +229,25 @@ func TestApplyAllocatesNothing(t *testing.T) {
 func TestMemoryOfALargeEpoch(t *testing.T) {
 	f := newFixture(t)
 	f.blocks()
-	payload := pages(0, 0, 5)
+	payload := changedTo(0, 0, 5)
 	commit := func(number uint64, batches int) {
 		f.must(f.Begin(number, wire.EpochBegin{Pages: uint64(batches)}))
 		for range batches {
-			f.must(f.Pages(payload))
+			f.must(f.Packed(payload))
 		}
 		f.must(f.End(number))
 		f.must(f.Apply())
 	}
 	const large, small = 20, 3
 	commit(1, large)
-	if n := len(f.staged.batches.slices) + len(f.last.batches.slices); n != large {
-		t.Fatalf("%d slices for %d batches", n, large)
+	if n := len(f.staged.packed.batches) + len(f.last.packed.batches); n != large {
+		t.Fatalf("%d batches are kept for %d batches", n, large)
 	}
 	for number := range uint64(large) {
 		commit(2+number, small)
 	}
-	if n := len(f.staged.batches.slices); n > 2*small+1 {
-		t.Errorf("%d slices for epochs of %d batches", n, small)
+	if n := len(f.staged.packed.batches); n > 2*small+1 {
+		t.Errorf("%d batches are kept for epochs of %d batches", n, small)
 	}
 }
 
@@ -246,24 +256,22 @@ func TestMemoryOfALargeEpoch(t *testing.T) {
 func TestMemoryOfUnevenEpochs(t *testing.T) {
 	const pages, large = 1024, 900
 	r := benchReplica(t, pages)
-	var zero, big wire.PageBatch
-	if err := zero.Zero(0, 0); err != nil {
-		t.Fatal(err)
-	}
-	for i := range uint64(large) {
-		if err := big.Page(0, i*pageSize, page(1)); err != nil {
-			t.Fatal(err)
+	zero := changedTo(0, 0, 0)
+	big := packed(func(b *wire.PackedBatch) (err error) {
+		for i := range uint64(large) {
+			err = errors.Join(err, b.Page(0, i*pageSize, page(1)))
 		}
-	}
+		return err
+	})
 	for n := uint64(1); n <= 40; n++ {
 		err := r.Begin(n, wire.EpochBegin{Pages: n + large, ZeroPages: n})
 		for range n {
-			err = errors.Join(err, r.Pages(zero.Append(nil)))
+			err = errors.Join(err, r.Packed(zero))
 		}
-		if err := errors.Join(err, r.Pages(big.Append(nil)), r.End(n), r.Apply()); err != nil {
+		if err := errors.Join(err, r.Packed(big), r.End(n), r.Apply()); err != nil {
 			t.Fatal(err)
 		}
-		if kept := r.staged.batches.size(); kept > r.mostKept() {
+		if kept := r.staged.packed.size(); kept > r.mostKept() {
 			t.Fatalf("%d MiB are kept after epoch %d", kept>>20, n)
 		}
 	}

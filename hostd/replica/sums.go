@@ -97,13 +97,6 @@ func (r *Replica) seedSums(pages wire.Pages) error {
 	return nil
 }
 
-func (r *Replica) sumPages(pages wire.Pages) error {
-	for p, ok := pages.Next(); ok; p, ok = pages.Next() {
-		r.sums.stage(place{p.Block, p.Offset}, r.sums.contentOf(p))
-	}
-	return nil
-}
-
 // sumPacked notes what a batch, which is not staged yet, makes of its pages. A page
 // that the epoch has had before starts from what that made of it.
 func (r *Replica) sumPacked(batch *wire.Packed) error {

@@ -20,7 +20,7 @@ const (
 	TypePrepare                      // P: Prepare
 	TypePrepared                     // S: Prepared
 	TypeBlocks                       // P: Blocks
-	TypePages                        // P: Pages
+	TypePages                        // P: Pages, of the first copy
 	TypeEpochBegin                   // P: EpochBegin
 	TypeDevice                       // P: a piece of the device state
 	TypeOutput                       // P: Output
@@ -40,7 +40,7 @@ const (
 	TypeInputLog                     // P: InputLog
 	TypeInputStored                  // S: InputStored
 	TypeInputCut                     // P: InputCut
-	TypePacked                       // P: PackedBatch
+	TypePacked                       // P: PackedBatch, of an epoch
 	TypePackedDevice                 // P: PackedBatch of the device state
 	TypeDigest                       // P: Digest
 	TypeCards                        // S: Cards, before Prepared
