@@ -67,12 +67,12 @@ var heartbeat = []piece{x("seq", "00 00 00 00 00 00 00 09"), x("sent", "ff ff ff
 
 func goldenPayloads() []payload {
 	return []payload{
-		{TypeHello, Hello{Protocol: 5, Host: "a", Machine: "nat", Purpose: 2}, []piece{
-			x("protocol", "00 05"), x("length", "00 01"), text("host", "a"),
+		{TypeHello, Hello{Protocol: 6, Host: "a", Machine: "nat", Purpose: 2}, []piece{
+			x("protocol", "00 06"), x("length", "00 01"), text("host", "a"),
 			x("length", "00 03"), text("machine", "nat"), x("purpose", "02"),
 		}, decoder(DecodeHello)},
-		{TypeWelcome, Welcome{Protocol: 5, Host: "b", Limit: 5e8}, []piece{
-			x("protocol", "00 05"), x("length", "00 01"), text("host", "b"), x("limit", "00 00 00 00 1d cd 65 00"),
+		{TypeWelcome, Welcome{Protocol: 6, Host: "b", Limit: 5e8}, []piece{
+			x("protocol", "00 06"), x("length", "00 01"), text("host", "b"), x("limit", "00 00 00 00 1d cd 65 00"),
 		}, decoder(DecodeWelcome)},
 		{TypeReject, Reject{Code: 3, Reason: "no room"}, []piece{
 			x("code", "00 03"), x("length", "00 07"), text("reason", "no room"),

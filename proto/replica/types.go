@@ -5,8 +5,8 @@ import "fmt"
 // Versions of what two hosts say to each other: the newest and the oldest that this code
 // knows. A pair speaks the newest that both know.
 const (
-	ProtocolNewest = 5
-	ProtocolOldest = 5
+	ProtocolNewest = 6
+	ProtocolOldest = 6
 )
 
 // A Type says what a frame carries.
