@@ -15,6 +15,8 @@ const (
 	BadCheckpoint = "bad checkpoint" // a page outside of memory
 	LargeDevice   = "large device"   // a device state of 1 TiB
 	WritesDisk    = "writes disk"    // has a disk that it can write to
+	EndsPrepared  = "ends prepared"  // as a standby's, with an error, before it listens
+	TellsLate     = "tells late"     // its machine type, after tellsAfter
 	FailsTakeover = "fails takeover" // ends when it is to run from a replica
 	SleepsOn      = "sleeps on"      // takes a replica and does not run
 	Tears         = "tears"          // takes what waits on the agent channel with its guest stopped

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -147,6 +148,10 @@ func (q *qemu) obey(c command) (result string, err error) {
 		}
 		go q.migrate(strings.TrimPrefix(c.Arguments.URI, "unix:"))
 	case "migrate-incoming":
+		if q.guest.Fault == EndsPrepared {
+			fmt.Fprintln(os.Stderr, "qemu: cannot set up guest memory 'ram0': Cannot allocate memory")
+			os.Exit(1)
+		}
 		return `{}`, q.listenIncoming(c.Arguments.URI)
 	case "x-colo-lost-heartbeat":
 		q.setStatus("none")
@@ -155,10 +160,16 @@ func (q *qemu) obey(c command) (result string, err error) {
 	return `{}`, nil
 }
 
+// tellsAfter is longer than a host waits for a peer to say what it wants.
+const tellsAfter = 3 * time.Second
+
 // property of an object. A card offers everything.
 func (q *qemu) property(path, name string) (string, error) {
 	switch {
 	case path == "/machine" && name == "type":
+		if q.guest.Fault == TellsLate {
+			time.Sleep(tellsAfter)
+		}
 		return fmt.Sprintf(`"pc-i440fx-%d.0-machine"`, q.guest.Series), nil
 	case !strings.HasPrefix(path, "/machine/peripheral/"):
 		return "", fmt.Errorf("Device '%s' not found", path)

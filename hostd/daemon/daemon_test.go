@@ -200,9 +200,11 @@ func (h *host) awaitServing() {
 	h.t.Helper()
 	h.await("the daemon to serve", func() bool {
 		conn, err := net.Dial("unix", h.config.ControlSocket)
-		if err == nil {
-			conn.Close()
+		if err != nil {
+			return false // the client would wait before its next try
 		}
+		conn.Close()
+		_, err = h.client.Status(h.ctx(), &control.StatusRequest{}) // by a connection to this daemon, not to one before it
 		return err == nil
 	})
 }

@@ -18,11 +18,13 @@ import (
 type heirs struct {
 	host  string
 	limit time.Duration
+	// began is when this daemon did: a machine that it has neither started nor taken over
+	// may have a past of an earlier one.
+	began time.Time
 	mu    sync.Mutex
 	known map[string]past
-	// others are machines that this daemon has neither started nor taken over: an
-	// earlier one may have.
-	others time.Time
+	// earlier are limits under which earlier daemons were in pairs.
+	earlier map[string]time.Duration
 }
 
 // past of a machine: the generation that began it, and until when it may be heard; zero
@@ -33,7 +35,7 @@ type past struct {
 }
 
 func newHeirs(host string, limit time.Duration) *heirs {
-	return &heirs{host: host, limit: limit, known: map[string]past{}, others: time.Now().Add(limit)}
+	return &heirs{host: host, limit: limit, began: time.Now(), known: map[string]past{}, earlier: map[string]time.Duration{}}
 }
 
 // stands notes a record that the arbiter has told. One by which this host has taken the
@@ -46,9 +48,26 @@ func (h *heirs) stands(r arbiter.Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.Generation != h.known[r.Machine].generation {
-		h.known[r.Machine] = past{r.Generation, time.Now().Add(h.limit)}
+		h.known[r.Machine] = past{r.Generation, time.Now().Add(h.longest(r.Machine))}
 	}
 }
+
+// served notes the limit under which an earlier daemon was in a pair: its primary may have
+// it still.
+func (h *heirs) served(machine string, limit time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.earlier[machine] = limit
+}
+
+// limitOf a machine's pairs, this daemon's and earlier ones'.
+func (h *heirs) limitOf(machine string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.longest(machine)
+}
+
+func (h *heirs) longest(machine string) time.Duration { return max(h.limit, h.earlier[machine]) }
 
 // started notes that a machine has no past, by its record.
 func (h *heirs) started(r arbiter.Record) {
@@ -63,7 +82,7 @@ func (h *heirs) left(machine string) time.Duration {
 	defer h.mu.Unlock()
 	p, known := h.known[machine]
 	if !known {
-		p.until = h.others
+		p.until = h.began.Add(h.longest(machine))
 	}
 	return max(0, time.Until(p.until))
 }

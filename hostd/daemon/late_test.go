@@ -44,6 +44,13 @@ func TestAnHeirOutlastsTheOldPrimary(t *testing.T) {
 			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Takeover})
 			h.started(arbiter.Record{Machine: "m", Generation: 4})
 		}, 0},
+		"an earlier daemon's, of a longer limit": {func(h *heirs) { h.served("m", 3*limit) }, 3 * limit},
+		"taken over, after a longer limit": {func(h *heirs) {
+			h.served("m", 3*limit)
+			time.Sleep(limit)
+			h.stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: voice.Takeover})
+		}, 3 * limit},
+		"a shorter limit": {func(h *heirs) { h.served("m", limit/2) }, limit},
 		"another machine": {func(h *heirs) {
 			h.started(arbiter.Record{Machine: "m", Generation: 1})
 			h.stands(arbiter.Record{Machine: "n", Voice: "a", Generation: 3, Kind: voice.Takeover})

@@ -32,8 +32,11 @@ func linkEvent(machine, role string, l gate.Link) *control.Event {
 
 // tapEffect says what a tap that carries nothing does to the guest's card, and what to do.
 func tapEffect(machine, role string, l gate.Link) string {
-	cut, remedy := "the guest's card is cut off here", fmt.Sprintf("move the machine with \"hostd switchover %s\", or stop and start it", machine)
-	if role == string(pair.Standby) {
+	cut, remedy := "the guest's card is cut off here", fmt.Sprintf("protect the machine and move it with \"hostd switchover %s\", or stop and start it", machine)
+	switch role {
+	case string(pair.Protected):
+		remedy = fmt.Sprintf("move the machine with \"hostd switchover %s\", or stop and start it", machine)
+	case string(pair.Standby):
 		cut, remedy = "after a takeover the guest's card would be cut off here", fmt.Sprintf("\"hostd unprotect %s\" where the machine runs, and protect it again", machine)
 	}
 	if !l.Gone() {

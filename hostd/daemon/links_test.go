@@ -46,6 +46,8 @@ func TestWhatIsToldOfLinks(t *testing.T) {
 	}{
 		{tap("gone"), "protected", "tap-lost", "port in: tap sp-in is gone: " + cutOff + `move the machine with "hostd switchover m", or stop and start it`,
 			"port in: tap sp-in has been gone for 3s: " + cutOff + `move the machine with "hostd switchover m", or stop and start it`},
+		{tap("gone"), "solo", "tap-lost", "port in: tap sp-in is gone: " + cutOff + `protect the machine and move it with "hostd switchover m", or stop and start it`,
+			"port in: tap sp-in has been gone for 3s: " + cutOff + `protect the machine and move it with "hostd switchover m", or stop and start it`},
 		{tap("gone"), "standby", "tap-lost", "port in: tap sp-in is gone: " + wouldBe + `"hostd unprotect m" where the machine runs, and protect it again`,
 			"port in: tap sp-in has been gone for 3s: " + wouldBe + `"hostd unprotect m" where the machine runs, and protect it again`},
 		{tap("down"), "solo", "tap-lost", "port in: tap sp-in is down: " + cutOff + `"ip link set sp-in up"`,
@@ -62,6 +64,33 @@ func TestWhatIsToldOfLinks(t *testing.T) {
 		}
 		if w := linkWarning("m", c.role, c.link); c.warning != "" && w != c.warning {
 			t.Errorf("%+v: warning %q, want %q", c.link, w, c.warning)
+		}
+	}
+}
+
+// TestWhereAMachineWouldBeWorse: a port that is dead here may die there, but for good only
+// where it is here.
+func TestWhereAMachineWouldBeWorse(t *testing.T) {
+	links := func(uplink, tap string) []gate.Link {
+		return []gate.Link{{Port: "in", Name: "up", State: uplink}, {Port: "in", Name: "tap", Tap: true, State: tap}}
+	}
+	for _, c := range []struct {
+		here, there []gate.Link
+		worse       bool
+	}{
+		{links("up", "up"), nil, false},
+		{links("up", "up"), links("up", "up"), false},
+		{links("up", "up"), links("down", "up"), true},
+		{links("up", "up"), links("up", "down"), true},
+		{links("gone", "up"), links("no carrier", "up"), false},
+		{links("up", "down"), links("down", "up"), false},
+		{links("no carrier", "up"), links("up", "gone"), true},
+		{links("up", "down"), links("up", "gone"), true},
+		{links("up", "gone"), links("up", "gone"), false},
+		{links("up", "gone"), links("up", "up"), false},
+	} {
+		if _, worse := worseThere(c.here, c.there); worse != c.worse {
+			t.Errorf("%v here, %v there: %v", c.here, c.there, worse)
 		}
 	}
 }

@@ -140,7 +140,7 @@ func (a *api) Switchover(ctx context.Context, r *control.MachineRequest) (*contr
 		return nil, err
 	}
 	if err := g.fitsThere(); err != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "switch over machine %s: %v; it stays here, protected: mend that uplink, or move the machine all the same by \"hostd takeover %s\" there", g.name, err, g.name)
+		return nil, status.Errorf(codes.FailedPrecondition, "switch over machine %s: %v; it stays here, protected, or move it all the same by \"hostd takeover %s\" there", g.name, err, g.name)
 	}
 	g.board.ordered()
 	failures := g.board.failuresNow()

@@ -11,13 +11,18 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
+	"github.com/stillpoint-ft/stillpoint/qmp"
 )
 
 // greetings is how many detection limits a peer may take to say what it wants.
 const greetings = 4
 
-var errSlowGreeting = errors.New("the peer took too long to say what it wants")
+var (
+	errSlowGreeting = errors.New("the peer took too long to say what it wants")
+	errOnlyAsks     = errors.New("the peer only asked whether this daemon is there")
+)
 
 // Reasons of a Reject, for programs.
 const (
@@ -40,7 +45,7 @@ func (d *Daemon) servePeer(conn net.Conn) {
 	stop := context.AfterFunc(d.ctx, func() { l.Close(context.Canceled) })
 	defer stop()
 	d.tasks.Go(func() { l.Watch(ctx) })
-	if err := d.prepareStandby(l, name); errors.Is(err, io.EOF) { // it only asked whether this daemon is there
+	if err := d.prepareStandby(l, name); errors.Is(err, errOnlyAsks) {
 		l.Close(err)
 		return
 	} else if err != nil {
@@ -87,6 +92,10 @@ func (d *Daemon) sameArbiter(ctx context.Context, machine, primary string, gener
 	if stands.Generation == generation && (stands.Voice == primary || generation == 0) {
 		return nil
 	}
+	if voice.Forgot(stands, generation) {
+		return fmt.Errorf("the arbiter of host %s knows no generation %d of machine %s, by which host %s speaks, and says %d: it has lost its records, or is not the one that host %s asks, see \"arbiter\" in their configurations",
+			d.config.Host, generation, machine, primary, stands.Generation, primary)
+	}
 	return fmt.Errorf("the arbiter of host %s says that host %q has the voice of machine %s (generation %d), that of host %s says generation %d: all hosts must ask the same arbiter, see \"arbiter\" in their configurations",
 		d.config.Host, stands.Voice, machine, stands.Generation, primary, generation)
 }
@@ -112,6 +121,9 @@ func (d *Daemon) greeting(l *link.Link) (hello replica.Hello, prepare replica.Pr
 
 func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 	h, payload, err := l.Receive()
+	if errors.Is(err, io.EOF) {
+		return replica.Hello{}, errOnlyAsks
+	}
 	if err != nil {
 		return replica.Hello{}, err
 	}
@@ -157,11 +169,31 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 	}
 	d.add(g) // before its run loop, which may retire it at once
 	if err := g.prepared(ctx, l, hello, generation); err != nil {
+		err = g.whyItEnded(ctx, err)
 		g.remove()
 		d.forget(g.name)
 		return err
 	}
 	return nil
+}
+
+// endPatience is for how long a QEMU whose monitor has ended may take to end itself.
+const endPatience = 5 * time.Second
+
+// whyItEnded adds what is known of a QEMU's end to the error of a question that it left
+// unanswered.
+func (g *guest) whyItEnded(ctx context.Context, err error) error {
+	if !g.qemuEnds() && !errors.Is(err, qmp.ErrEnded) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
+	select {
+	case <-g.qemu.Exited():
+		return fmt.Errorf("%w (%w)", g.qemu.Reason(), err)
+	case <-ctx.Done():
+		return err
+	}
 }
 
 var errHungUp = errors.New("the primary has hung up")

@@ -76,20 +76,29 @@ func linkThere(port spec.Port, end replica.End, tap bool) gate.Link {
 	return l
 }
 
-// fitsThere says why the machine should not move to its standby now: a port that carries
-// its packets here does not there.
+// fitsThere says why the machine should not move to its standby now, and what to do.
 func (g *guest) fitsThere() error {
-	cut := map[string]bool{} // ports that carry nothing here either
-	for _, l := range g.gate.Links() {
-		cut[l.Port] = cut[l.Port] || !l.Up()
-	}
-	for _, l := range g.board.linksThere() {
-		if !l.Up() && !cut[l.Port] {
-			return fmt.Errorf("the %s %s of port %s on host %s has been %s for %v: the machine's packets would be lost there",
-				kindOf(l), l.Name, l.Port, g.board.peer(), inWords(l.State), time.Since(l.Since).Round(time.Second))
-		}
+	if l, worse := worseThere(g.gate.Links(), g.board.linksThere()); worse {
+		return fmt.Errorf("the %s %s of port %s on host %s has been %s for %v: the machine's packets would be lost there; %s",
+			kindOf(l), l.Name, l.Port, g.board.peer(), inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l))
 	}
 	return nil
+}
+
+// worseThere finds a link for which the machine would lose by a move: of a port that carries
+// its packets here and does not there, or of one that never will there, and may here.
+func worseThere(here, there []gate.Link) (_ gate.Link, worse bool) {
+	cut, ended := map[string]bool{}, map[string]bool{} // ports here: now, for good
+	for _, l := range here {
+		cut[l.Port] = cut[l.Port] || !l.Up()
+		ended[l.Port] = ended[l.Port] || l.Tap && l.Gone()
+	}
+	for _, l := range there {
+		if l.Tap && l.Gone() && !ended[l.Port] || !l.Up() && !cut[l.Port] {
+			return l, true
+		}
+	}
+	return gate.Link{}, false
 }
 
 // thereWarnings are about uplinks and taps of the standby.

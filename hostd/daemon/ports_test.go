@@ -171,7 +171,7 @@ func TestNoSwitchoverToAStandbyWithoutItsTap(t *testing.T) {
 	a.await("a warning", func() bool { return warns(a.machine("m"), down) && warns(a.machine("m"), "mend it on host b") })
 	deleteLink(t, "b-tap-m")
 	a.await("another", func() bool { return warns(a.machine("m"), gone) && warns(a.machine("m"), "hostd unprotect m") })
-	mustFail(t, a.switchOver("m"), codes.FailedPrecondition, "tap tap-m of port in on host b has been gone for", "it stays here, protected")
+	mustFail(t, a.switchOver("m"), codes.FailedPrecondition, "tap tap-m of port in on host b has been gone for", "\"hostd unprotect m\", and protect it again", "it stays here, protected")
 	a.mustUnprotect("m")
 	b.gone("m")
 	makeTap(t, "b-tap-m")
@@ -212,4 +212,20 @@ func TestADaemonThatEndsKeepsWhatItsStandbyCannotCarry(t *testing.T) {
 	a.await("the machine to be adopted", func() bool { m := a.machine("m"); return m != nil && m.Role == "solo" && m.QemuPid == pid })
 	makeUplink(t, "b-up-m", "b-net-m")
 	a.await("the machine to be protected again", func() bool { return a.machine("m").Role == "protected" })
+}
+
+// TestADaemonThatEndsWaitsForACarrier that is away for a moment.
+func TestADaemonThatEndsWaitsForACarrier(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	a, b := loseUplinkThere(t)
+	a.end()
+	makeUplink(t, "b-up-m", "b-net-m")
+	if err := <-a.served; err != nil {
+		t.Fatal(err)
+	}
+	b.await("the machine to be moved", func() bool { m := b.machine("m"); return m != nil && m.Role == "solo" })
+	a.serve()
+	a.awaitServing()
 }

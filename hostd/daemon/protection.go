@@ -131,13 +131,17 @@ func (p *protection) connect(peer string) error {
 		}
 	})
 	defer stop()
+	text, err := p.g.specByVersion(ctx).Marshal() // first: the standby waits for it no longer than for a greeting
+	if err != nil {
+		return err
+	}
 	if err := p.dial(ctx, peer, address); err != nil {
 		return err
 	}
 	if err := p.hello(); err != nil {
 		return err
 	}
-	return p.prepare()
+	return p.prepare(text)
 }
 
 func (p *protection) dial(ctx context.Context, peer, address string) error {
@@ -177,21 +181,16 @@ func (p *protection) hello() error {
 	return p.checkLimit(welcome)
 }
 
-// prepare has the standby start a QEMU that waits.
-func (p *protection) prepare() error {
-	g := p.g
-	text, err := g.specByVersion(p.ctx).Marshal()
-	if err != nil {
-		return err
-	}
-	prepare := replica.Prepare{Spec: text, Generation: g.board.generation()}
+// prepare has the standby start a QEMU of the specification that waits.
+func (p *protection) prepare(specification []byte) error {
+	prepare := replica.Prepare{Spec: specification, Generation: p.g.board.generation()}
 	if err := p.link.Send(replica.Header{Type: replica.TypePrepare, Generation: prepare.Generation}, prepare.Append(nil)); err != nil {
 		return err
 	}
 	if err := p.checkCards(); err != nil {
 		return err
 	}
-	_, err = p.expect(replica.TypePrepared)
+	_, err := p.expect(replica.TypePrepared)
 	return err
 }
 

@@ -27,6 +27,9 @@ type saved struct {
 	Generation uint64 `json:"generation,omitempty"`
 	// Taps were made for the machine.
 	Taps []string `json:"taps,omitempty"`
+	// Limit is the longest detection.limit, in nanoseconds, under which the machine was in
+	// pairs of this host.
+	Limit time.Duration `json:"limit,omitempty"`
 }
 
 const savedSuffix = ".json"
@@ -44,7 +47,7 @@ func (g *guest) save() error {
 	text, err := g.spec.Marshal()
 	if err == nil {
 		var b []byte
-		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Generation: g.board.generation(), Taps: g.qemu.Taps()})
+		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Generation: g.board.generation(), Taps: g.qemu.Taps(), Limit: g.d.heirs.limitOf(g.name)})
 		if err == nil {
 			err = replaceFile(g.d.savedPath(g.name), b)
 		}
@@ -202,6 +205,7 @@ func (d *Daemon) leftover(name string) leftover {
 		return l
 	}
 	l.spec = m
+	d.heirs.served(name, l.saved.Limit)
 	return l
 }
 

@@ -34,7 +34,7 @@ func (d *Daemon) withdraw() {
 // moveAway lets the standby run the machine. If it does not, the machine stays,
 // silent, for the next daemon.
 func (g *guest) moveAway(ctx context.Context) {
-	if err := g.fitsThere(); err != nil {
+	if err := g.awaitFit(ctx); err != nil {
 		g.stay(ctx, err)
 		return
 	}
@@ -45,6 +45,28 @@ func (g *guest) moveAway(ctx context.Context) {
 	}
 	if err != nil {
 		g.log.Warn("machine not moved to its standby", "error", err)
+	}
+}
+
+// linkPatience is for how long a daemon that ends waits for what its standby's ports lack: a
+// carrier that is away for a moment.
+const linkPatience = 3 * time.Second
+
+// awaitFit returns why the machine should not move to its standby, if that stays so.
+func (g *guest) awaitFit(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, linkPatience)
+	defer cancel()
+	tick := time.NewTicker(linkPatience / 30)
+	defer tick.Stop()
+	for {
+		if err = g.fitsThere(); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
 	}
 }
 

@@ -14,7 +14,9 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/e2e/journal"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/daemon"
+	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
 )
 
 // TestTheStandbyGetsTheMachineTypeByItsVersion: there, "pc" may stand for another.
@@ -36,6 +38,25 @@ func (h *host) arguments(machine string) string {
 	return strings.ReplaceAll(string(b), "\x00", " ")
 }
 
+// TestAStandbysQEMUThatEndsIsExplained, whatever it was asked just then.
+func TestAStandbysQEMUThatEndsIsExplained(t *testing.T) {
+	a, b := pairOfHosts(t)
+	a.mustStart("m", "ends prepared")
+	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "the standby refuses", "Cannot allocate memory", "runs on here")
+	b.gone("m")
+}
+
+// TestAMachineTypeThatIsToldLate is no fault of the link to the standby.
+func TestAMachineTypeThatIsToldLate(t *testing.T) {
+	a, _ := pairOfHostsWith(t, func(c *config.Config) {
+		c.Detection.Limit, c.Detection.Heartbeat = yamlfile.Duration(500*time.Millisecond), yamlfile.Duration(50*time.Millisecond)
+	})
+	a.mustStart("m", "tells late")
+	if err := a.protect("m", "b"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAStandbyWithAnotherArbiter, of a wrong directory for instance, would never get the
 // voice.
 func TestAStandbyWithAnotherArbiter(t *testing.T) {
@@ -46,8 +67,14 @@ func TestAStandbyWithAnotherArbiter(t *testing.T) {
 	}
 	b.restart(func() { b.asked = other })
 	a.mustStart("m", "")
-	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "all hosts must ask the same arbiter", "runs on here")
+	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "it has lost its records, or is not the one that host a asks", "runs on here")
 	b.gone("m")
+	for n := range a.record("m").Generation {
+		if _, err := other.TestAndSet(b.ctx(), n, arbiter.Record{Machine: "m", Generation: n + 1, Voice: "c", Kind: "started"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustFail(t, a.protect("m", "b"), codes.FailedPrecondition, "host \"c\" has the voice", "all hosts must ask the same arbiter", "runs on here")
 }
 
 // TestAStandbyWithAnotherDetectionLimit might stop the machine, or start it anew, while the
