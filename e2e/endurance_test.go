@@ -13,9 +13,9 @@ import (
 // TestThousandCheckpoints takes them at 20 per second and looks for leaks; a slow
 // machine takes fewer.
 func TestThousandCheckpoints(t *testing.T) {
-	const warm = 200
 	s := newStage(t, 5*time.Minute, scene.Options{})
-	all := uint64(warm + s.Pace.Count(1000, 300))
+	warm := uint64(s.Pace.Count(200, 100))
+	all := warm + uint64(s.Pace.Count(1000, 150))
 	interval := s.Pace.Limit(50 * time.Millisecond)
 	s.start()
 	m := s.NAT()

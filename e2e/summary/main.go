@@ -3,6 +3,8 @@
 // of another run; the summary is of all of them:
 //
 //	summary -- -race ./proto/... -- -race -p 1 ./e2e/...
+//
+// A slow machine leaves the race detector out, and the summary says so.
 package main
 
 import (
@@ -15,8 +17,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 )
 
 func main() {
@@ -25,6 +30,7 @@ func main() {
 	s, began := newSummary(os.Stdout), time.Now()
 	failed := false
 	for _, args := range groups(os.Args[1:]) {
+		args = s.leaveRaceOut(args, pace.Here())
 		if err := s.run(ctx, args); err != nil {
 			fmt.Fprintln(os.Stderr, "summary:", err)
 			failed = true
@@ -48,6 +54,19 @@ func groups(args []string) (all [][]string) {
 		all[len(all)-1] = append(all[len(all)-1], arg)
 	}
 	return all
+}
+
+// leaveRaceOut takes the race detector out of a run's arguments on a slow machine: it takes
+// several times as long, to build as well, and finds the same on any machine.
+func (s *summary) leaveRaceOut(args []string, p pace.Pace) []string {
+	if !p.Slow() {
+		return args
+	}
+	without := slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return arg == "-race" })
+	if len(without) < len(args) {
+		s.leftOut = fmt.Sprintf("left out: the race detector; %v", p)
+	}
+	return without
 }
 
 // run one "go test". That it failed is an error too, so that a run which fails

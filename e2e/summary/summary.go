@@ -28,6 +28,7 @@ type summary struct {
 	failedIn                map[string]int      // tests, by package
 	skips, failures         []string
 	times                   []timed // of tests that no other test is part of
+	leftOut                 string  // what this machine is too slow for, but for single tests
 }
 
 // timed is what a test took, in seconds.
@@ -144,6 +145,9 @@ func (s *summary) print(took time.Duration) {
 	s.printSlowest()
 	for _, line := range s.skips {
 		fmt.Fprintln(s.out, "skipped:", line)
+	}
+	if s.leftOut != "" {
+		fmt.Fprintln(s.out, s.leftOut)
 	}
 	for _, id := range s.failures {
 		fmt.Fprintln(s.out, "failed:", id)

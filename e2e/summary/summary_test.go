@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 )
 
 const stream = `{"Action":"start","Package":"p"}
@@ -83,6 +85,21 @@ func TestGroups(t *testing.T) {
 	} {
 		if got := groups(strings.Fields(c.args)); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%q: %q, want %q", c.args, got, c.want)
+		}
+	}
+}
+
+func TestASlowMachineLeavesTheRaceDetectorOut(t *testing.T) {
+	args := []string{"-race", "-p", "1", "./e2e/..."}
+	for slowness, want := range map[float64]int{1: 4, 2.5: 4, 5: 3} {
+		var out bytes.Buffer
+		s := newSummary(&out)
+		if got := s.leaveRaceOut(args, pace.Pace{Slowness: slowness}); len(got) != want || got[len(got)-1] != "./e2e/..." {
+			t.Errorf("%v times slower: %q", slowness, got)
+		}
+		s.print(time.Minute)
+		if told := strings.Contains(out.String(), "left out: the race detector; pace: "); told != (want == 3) {
+			t.Errorf("%v times slower: the summary is %q", slowness, out.String())
 		}
 	}
 }
