@@ -107,7 +107,8 @@ type Stats struct {
 }
 
 // Start starts an agent. That there is no host, or no channel to one, is no
-// error: it may come.
+// error: it may come. An error says that the configuration asks for more than makes sense:
+// buffers of more than 128 KiB, or more than 16 million of them.
 func Start(c Config) (*Agent, error) {
 	c.setDefaults()
 	if c.BufferSize > 1<<17 || c.Buffers > 1<<24 {

@@ -4,12 +4,18 @@
 // packets that it already holds are sent or dropped.
 //
 //	agent, err := guestagent.Start(guestagent.Config{})
-//	port, err := agent.OpenPort("eth0", guestagent.PortOptions{})
+//	in, err := agent.OpenPort("eth0", guestagent.PortOptions{})
+//	out, err := agent.OpenPort("eth1", guestagent.PortOptions{})
+//	packets := make([]*guestagent.Packet, 32)
 //	for {
-//		n, err := port.RxWait(0, packets, -1)
+//		n, err := in.RxWait(0, packets, -1)
 //		...
 //		sent := out.TxBurst(0, packets[:n])
+//		out.Free(0, packets[sent:n])
 //	}
+//
+// What TxBurst does not take is still the caller's, to be sent later or freed: a packet
+// that is forgotten counts as held for good, and there is no still point any more.
 //
 // A receive or transmit queue belongs to one goroutine at a time, as in
 // poll-mode drivers; different queues run in parallel. A packet that was

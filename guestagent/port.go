@@ -166,7 +166,8 @@ func (p *Port) park(timer **time.Timer, left time.Duration) error {
 
 // TxBurst sends packets through a transmit queue and says how many it took,
 // the first ones; the others are still the caller's. It works with the gate
-// closed: what the application holds has to get out.
+// closed: what the application holds has to get out. It panics if a packet that it
+// takes was sent or freed before.
 func (p *Port) TxBurst(queue int, packets []*Packet) int {
 	q := p.tx[queue]
 	n := p.device.Transmit(queue, packets)
@@ -178,7 +179,7 @@ func (p *Port) TxBurst(queue int, packets []*Packet) int {
 }
 
 // Free drops packets, received on any port. The queue is the transmit queue of
-// the calling goroutine.
+// the calling goroutine. It panics if a packet was sent or freed before.
 func (p *Port) Free(queue int, packets []*Packet) {
 	q := p.tx[queue]
 	q.cache.push(packets)
@@ -200,7 +201,8 @@ func (p *Port) Alloc(queue int) *Packet {
 
 // Derive makes an empty packet on account of another one that the application
 // holds, and must hold until Derive returns: an answer, a fragment, a copy. It
-// works with the gate closed, and returns nil if all buffers are held.
+// works with the gate closed, and returns nil if all buffers are held. It panics if
+// the application does not hold the parent.
 func (p *Port) Derive(queue int, parent *Packet) *Packet {
 	if !parent.held {
 		panic("guestagent: packet derived from one that is not held")

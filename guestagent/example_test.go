@@ -1,0 +1,107 @@
+package guestagent_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/stillpoint-ft/stillpoint/guestagent"
+)
+
+// openPorts opens two ports without hardware, and closes them once so many frames have
+// arrived and left. A program in a guest calls agent.OpenPort("eth0", ...) instead.
+func openPorts(agent *guestagent.Agent, frames ...string) (in, out *guestagent.Port, wire *guestagent.Memory) {
+	card := guestagent.NewMemory("in", 1, 1, 64)
+	wire = guestagent.NewMemory("out", 1, 1, 64)
+	in, err := agent.OpenDevice(card)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if out, err = agent.OpenDevice(wire); err != nil {
+		log.Fatal(err)
+	}
+	for _, frame := range frames {
+		card.Inject(0, []byte(frame))
+	}
+	return in, out, wire
+}
+
+// A forwarder takes packets from one port and sends them through another. What TxBurst does
+// not take is still the caller's: it has to be sent later, or freed, or the application
+// never again holds no packet.
+func Example() {
+	agent, err := guestagent.Start(guestagent.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer agent.Close()
+	in, out, wire := openPorts(agent, "one", "two", "three")
+
+	packets := make([]*guestagent.Packet, 32)
+	for forwarded := 0; forwarded < 3; {
+		n, err := in.RxWait(0, packets, -1) // 0 packets while the host asks for a still point
+		if errors.Is(err, guestagent.ErrClosed) {
+			return
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		sent := out.TxBurst(0, packets[:n])
+		out.Free(0, packets[sent:n])
+		forwarded += n
+	}
+	for _, frame := range wire.Sent() {
+		fmt.Printf("%s\n", frame)
+	}
+	// Output:
+	// one
+	// two
+	// three
+}
+
+// A program that reads packets with gopacket changes the line that opens its handle.
+func ExamplePort_Source() {
+	agent, err := guestagent.Start(guestagent.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer agent.Close()
+	in, out, wire := openPorts(agent, "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x88\xb5hello")
+
+	source := in.Source(0, 0)
+	for range 1 {
+		data, _, err := source.ZeroCopyReadPacketData()
+		if err == io.EOF { // the port was closed
+			return
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		packet := gopacket.NewPacket(data, layers.LinkTypeEthernet, gopacket.NoCopy)
+		fmt.Println(packet.LinkLayer().LinkFlow())
+		if !source.Forward(out, 0) { // the card has no room
+			source.Release()
+		}
+	}
+	fmt.Println(len(wire.Sent()), "sent")
+	// Output:
+	// 02:00:00:00:00:02->02:00:00:00:00:01
+	// 1 sent
+}
+
+// After a takeover the machine runs on another host, from its last committed checkpoint.
+// Whatever a checkpoint cannot carry is set up again here, before packets flow.
+func ExampleAgent_OnTakeover() {
+	agent, err := guestagent.Start(guestagent.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer agent.Close()
+	agent.OnTakeover(func(t guestagent.Takeover) {
+		fmt.Println("this machine has moved; generation", t.Generation)
+	})
+}
