@@ -107,18 +107,6 @@ func (s *stage) leftoverIsAdopted(traffic *scene.Traffic) {
 	s.flows(traffic, s.udp)
 }
 
-// leftoverIsEnded checks that a new daemon ends the machine of the last one,
-// whose voice another host has, and that the pair comes back by itself.
-func (s *stage) leftoverIsEnded() {
-	s.t.Helper()
-	left, err := s.A.QEMU(scene.Machine)
-	s.must(err)
-	s.must(s.A.Restart(s.ctx))
-	s.must(left.Wait(s.ctx))
-	_, err = s.B.WaitRole(s.ctx, scene.Machine, "protected")
-	s.must(err)
-}
-
 func sentSoFar(t *scene.Traffic) int {
 	sent, _ := t.Recorder.Counts()
 	return sent

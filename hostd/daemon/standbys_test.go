@@ -117,16 +117,6 @@ func TestFalseStandbysAreLeft(t *testing.T) {
 	}
 }
 
-// beat answers each heartbeat with one: the standby lives and says nothing.
-func beat(conn net.Conn, r *replica.Reader) {
-	for {
-		if _, ok := hearUntil(r, replica.TypeHeartbeat); !ok {
-			return
-		}
-		conn.Write(frame(replica.TypeHeartbeat, 0, replica.Heartbeat{}.Append(nil)))
-	}
-}
-
 func (h *host) mustUnprotect(name string) {
 	h.t.Helper()
 	if _, err := h.client.Unprotect(h.ctx(), &control.MachineRequest{Name: name}); err != nil {

@@ -91,14 +91,6 @@ func (p *pile) add(b []byte) {
 	p.used++
 }
 
-// size is how many bytes it holds on to.
-func (p *pile) size() (bytes uint64) {
-	for _, s := range p.slices {
-		bytes += uint64(cap(s))
-	}
-	return bytes
-}
-
 func (p *pile) reset() { p.used = 0 }
 
 // shrink lets one slice go if more than half were of no use, so that one large
