@@ -95,7 +95,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	}
 	defer records.close()
 	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, User: user, Supervise: func() (int, error) { return spawnSupervisor(c) }, Keep: keeper}
+		Version: versionText(), Accel: accel, User: user, Supervise: func() (int, error) { return spawnSupervisor(c) }, Keep: keeper, GoesDown: hostGoesDown}
 	m, err := keepMember(c, log)
 	if err != nil {
 		return err

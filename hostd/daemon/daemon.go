@@ -49,6 +49,9 @@ type Options struct {
 	Keep func(files []string, limit int64) *exec.Cmd
 	// User that QEMU runs as; nil: the daemon's.
 	User *machine.User
+	// GoesDown says that this daemon ends because its host does; nil: that is not known. It
+	// may take as long as its context.
+	GoesDown func(context.Context) bool
 	// Member of the arbiter on this host; nil: there is none.
 	Member  Member
 	Faults  fault.Hook
@@ -76,6 +79,7 @@ type Daemon struct {
 	accel      string
 	user       *machine.User
 	keep       func(files []string, limit int64) *exec.Cmd
+	goesDown   func(context.Context) bool
 	hypervisor Hypervisor
 	openGate   func(gate.Options) (*gate.Gate, error)
 	network    Network
@@ -99,7 +103,7 @@ type Daemon struct {
 // New makes a daemon, which does nothing before Run.
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
-		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keep: o.Keep, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
+		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keep: o.Keep, goesDown: o.GoesDown, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
 	d.heirs = newHeirs(d.config.Host, d.detectionLimit())
 	d.ctx, d.end = context.WithCancel(context.Background())

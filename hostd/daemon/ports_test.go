@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"slices"
 	"syscall"
 	"testing"
@@ -228,4 +229,24 @@ func TestADaemonThatEndsWaitsForACarrier(t *testing.T) {
 	b.await("the machine to be moved", func() bool { m := b.machine("m"); return m != nil && m.Role == "solo" })
 	a.serve()
 	a.awaitServing()
+}
+
+// TestADaemonWhoseHostGoesDownKeepsNothing: what stays there would be lost.
+func TestADaemonWhoseHostGoesDownKeepsNothing(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	a, b := wiredPair(t, "m")
+	a.restart(func() {
+		a.adjust = func(o *daemon.Options) { o.GoesDown = func(context.Context) bool { return true } }
+	})
+	a.await("the machine to be adopted", func() bool { m := a.machine("m"); return m != nil && m.Role == "unprotected" })
+	if err := a.protect("m", "b"); err != nil {
+		t.Fatal(err)
+	}
+	deleteLink(t, "b-up-m")
+	a.await("a warning", func() bool { return warns(a.machine("m"), goneThere) })
+	a.restart(func() {
+		b.await("the machine", func() bool { m := b.machine("m"); return m != nil && m.Role == "solo" })
+	})
 }

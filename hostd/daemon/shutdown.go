@@ -34,9 +34,11 @@ func (d *Daemon) withdraw() {
 // moveAway lets the standby run the machine. If it does not, the machine stays,
 // silent, for the next daemon.
 func (g *guest) moveAway(ctx context.Context) {
-	if err := g.awaitFit(ctx); err != nil {
+	if err := g.awaitFit(ctx); err != nil && !g.d.hostGoesDown(ctx) {
 		g.stay(ctx, err)
 		return
+	} else if err != nil {
+		g.log.Warn("this host goes down: the machine moves to its standby all the same", "error", err)
 	}
 	failures := g.board.failuresNow()
 	err := g.ask(ctx, pair.SwitchoverAsked{})
@@ -47,6 +49,9 @@ func (g *guest) moveAway(ctx context.Context) {
 		g.log.Warn("machine not moved to its standby", "error", err)
 	}
 }
+
+// hostGoesDown: what stays here is lost then.
+func (d *Daemon) hostGoesDown(ctx context.Context) bool { return d.goesDown != nil && d.goesDown(ctx) }
 
 // linkPatience is for how long a daemon that ends waits for what its standby's ports lack: a
 // carrier that is away for a moment.
