@@ -41,8 +41,12 @@ func primaryOf(l *link.Link) *protection {
 	d := &Daemon{}
 	d.config.Link.Compress = config.CompressOn
 	g := &guest{d: d, gate: &gate.Gate{}, spec: spec.Machine{Protection: spec.Protection{InputLog: spec.InputSync}}}
-	return &protection{g: g, link: l, packer: pack.New(make([]byte, 2*epochBytes))}
+	p := &protection{g: g, link: l, packer: pack.New(make([]byte, 2*epochBytes))}
+	p.beginSums(ramBlocks)
+	return p
 }
+
+var ramBlocks = []replica.Block{{Name: "ram0", Size: guestPages * replica.PageSize}}
 
 // standbyOf holds the RAM of a guest without a QEMU.
 func standbyOf(t testing.TB, l *link.Link) *standby {
@@ -56,7 +60,7 @@ func standbyOf(t testing.TB, l *link.Link) *standby {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	if err := r.SetBlocks(replica.Blocks{MachineName: "pc", Blocks: []replica.Block{{Name: "ram0", Size: guestPages * replica.PageSize}}}); err != nil {
+	if err := r.SetBlocks(replica.Blocks{MachineName: "pc", Blocks: ramBlocks}); err != nil {
 		t.Fatal(err)
 	}
 	return &standby{g: &guest{}, link: l, replica: r, input: store.NewInputLog(1 << 20)}
