@@ -28,9 +28,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s, began := newSummary(os.Stdout), time.Now()
-	failed, here := false, settledPace()
-	for _, args := range groups(os.Args[1:]) {
-		args = s.leaveRaceOut(args, here)
+	failed := false
+	for _, args := range s.leaveRaceOut(groups(os.Args[1:]), settledPace()) {
 		if err := s.run(ctx, args); err != nil {
 			fmt.Fprintln(os.Stderr, "summary:", err)
 			failed = true
@@ -67,17 +66,23 @@ func groups(args []string) (all [][]string) {
 	return all
 }
 
-// leaveRaceOut takes the race detector out of a run's arguments on a slow machine: it takes
-// several times as long, to build as well, and finds the same on any machine.
-func (s *summary) leaveRaceOut(args []string, p pace.Pace) []string {
+// leaveRaceOut takes the race detector out of the runs on a slow machine: it takes several
+// times as long, to build as well, and finds the same on any machine. Runs that were to be
+// without it would only repeat some of the others then.
+func (s *summary) leaveRaceOut(all [][]string, p pace.Pace) (runs [][]string) {
 	if !p.Slow() {
-		return args
+		return all
 	}
-	without := slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return arg == "-race" })
-	if len(without) < len(args) {
-		s.leftOut = fmt.Sprintf("left out: the race detector; %v", p)
+	isRace := func(arg string) bool { return arg == "-race" }
+	for _, args := range all {
+		if slices.ContainsFunc(args, isRace) {
+			s.leftOut = fmt.Sprintf("left out: the race detector; %v", p)
+			runs = append(runs, slices.DeleteFunc(slices.Clone(args), isRace))
+		} else if s.leftOut == "" {
+			runs = append(runs, args)
+		}
 	}
-	return without
+	return runs
 }
 
 // run one "go test". That it failed is an error too, so that a run which fails
