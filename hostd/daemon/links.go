@@ -68,7 +68,7 @@ func linkWarning(machine, role string, l gate.Link) string {
 	if l.Tap {
 		effect = tapEffect(machine, role, l)
 	}
-	return fmt.Sprintf("port %s: %s %s has been %s for %v: %s", l.Port, kindOf(l), l.Name, inWords(l.State), time.Since(l.Since).Round(time.Second), effect)
+	return fmt.Sprintf("port %s: %s %s has been %s for %v: %s", l.Port, l.Kind(), l.Name, inWords(l.State), time.Since(l.Since).Round(time.Second), effect)
 }
 
 func lossWarnings(s gate.Stats) (w []string) {

@@ -21,7 +21,7 @@ const greetings = 4
 
 var (
 	errSlowGreeting = errors.New("the peer took too long to say what it wants")
-	errOnlyAsks     = errors.New("the peer only asked whether this daemon is there")
+	errLeft         = errors.New("the peer left before it said what it wants")
 )
 
 // Reasons of a Reject, for programs.
@@ -45,7 +45,7 @@ func (d *Daemon) servePeer(conn net.Conn) {
 	stop := context.AfterFunc(d.ctx, func() { l.Close(context.Canceled) })
 	defer stop()
 	d.tasks.Go(func() { l.Watch(ctx) })
-	if err := d.prepareStandby(l, name); errors.Is(err, errOnlyAsks) {
+	if err := d.prepareStandby(l, name); errors.Is(err, errLeft) { // it only asked whether this daemon is there, or would not have it
 		l.Close(err)
 		return
 	} else if err != nil {
@@ -59,6 +59,9 @@ func (d *Daemon) servePeer(conn net.Conn) {
 // prepareStandby reads the primary's greeting and starts a QEMU that waits.
 func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 	hello, prepare, err := d.greeting(l)
+	if errors.Is(err, io.EOF) {
+		return errLeft
+	}
 	if err != nil {
 		return err
 	}
@@ -121,9 +124,6 @@ func (d *Daemon) greeting(l *link.Link) (hello replica.Hello, prepare replica.Pr
 
 func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 	h, payload, err := l.Receive()
-	if errors.Is(err, io.EOF) {
-		return replica.Hello{}, errOnlyAsks
-	}
 	if err != nil {
 		return replica.Hello{}, err
 	}

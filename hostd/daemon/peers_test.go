@@ -339,6 +339,7 @@ func TestAPeerThatOnlyAsks(t *testing.T) {
 	b.restart(func() { b.adjust = func(o *daemon.Options) { o.Log = log.Logger() } })
 	for range 3 {
 		b.dialAs("a").Close()
+		b.tell(true, hello("m", replica.ProtocolNewest)) // a primary that does not like the welcome
 	}
 	stranger := b.dialAs("a")
 	defer stranger.Close()

@@ -80,7 +80,7 @@ func linkThere(port spec.Port, end replica.End, tap bool) gate.Link {
 func (g *guest) fitsThere() error {
 	if l, worse := worseThere(g.gate.Links(), g.board.linksThere()); worse {
 		return fmt.Errorf("the %s %s of port %s on host %s has been %s for %v: the machine's packets would be lost there; %s",
-			kindOf(l), l.Name, l.Port, g.board.peer(), inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l))
+			l.Kind(), l.Name, l.Port, g.board.peer(), inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l))
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func (g *guest) thereWarnings() (w []string) {
 	for _, l := range g.board.linksThere() {
 		if !l.Up() {
 			w = append(w, fmt.Sprintf("the standby's %s %s of port %s has been %s for %v: a takeover there would lose its packets; %s",
-				kindOf(l), l.Name, l.Port, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l)))
+				l.Kind(), l.Name, l.Port, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l)))
 		}
 	}
 	return w
@@ -121,13 +121,6 @@ func remedyThere(machine, peer string, l gate.Link) string {
 		return fmt.Sprintf("\"hostd unprotect %s\", and protect it again", machine)
 	}
 	return "mend it on host " + peer
-}
-
-func kindOf(l gate.Link) string {
-	if l.Tap {
-		return "tap"
-	}
-	return "uplink"
 }
 
 func (b *board) setLinksThere(all []gate.Link) {

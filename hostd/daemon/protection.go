@@ -49,7 +49,7 @@ type protection struct {
 	frames    replica.OutputBatch
 	message   []byte // a small one on its way, of the goroutine that ships
 	packer    *pack.Packer
-	sums      *replica.Sums // of what the standby was sent; nil if it knows none
+	sums      *replica.Sums // of what the standby was sent; nil before the first copy
 	rates     pack.Rates
 	wire      uint64 // bytes of memory and device state sent since it was last 0
 

@@ -163,3 +163,21 @@ func TestNoDirectoryOfSavedStates(t *testing.T) {
 	})
 	a.await("the machine to be adopted", func() bool { m := a.machine("m"); return m.Role == "unprotected" && int(m.QemuPid) == pid })
 }
+
+// TestALimitThatIsShortenedIsRemembered: an old primary may have the longer one still.
+func TestALimitThatIsShortenedIsRemembered(t *testing.T) {
+	a, _ := pairOfHosts(t)
+	a.mustStart("m", "")
+	a.restart(func() { a.config.Detection.Limit /= 4 })
+	a.await("the next daemon to save its own", func() bool {
+		saved := map[string]any{}
+		b, err := os.ReadFile(a.savedFile("m"))
+		if err != nil || json.Unmarshal(b, &saved) != nil || saved["generation"] != float64(a.record("m").Generation) || saved["generation"] == 1. {
+			return false
+		}
+		if saved["limit"] != float64(detectionLimit) {
+			t.Errorf("saved is %s", b)
+		}
+		return true
+	})
+}

@@ -29,7 +29,8 @@ func (l Link) Up() bool { return l.State == linkUp }
 // Gone says that the interface is no more.
 func (l Link) Gone() bool { return l.State == linkGone }
 
-func (l Link) kind() string {
+// Kind of link: a tap or an uplink.
+func (l Link) Kind() string {
 	if l.Tap {
 		return "tap"
 	}
@@ -289,9 +290,9 @@ func (g *Gate) tell(k *knownLink, state string) {
 		return
 	}
 	if now.Up() {
-		g.log.Info(now.kind()+" is back", "port", now.Port, now.kind(), now.Name)
+		g.log.Info(now.Kind()+" is back", "port", now.Port, now.Kind(), now.Name)
 	} else {
-		g.log.Warn(now.kind()+" does not carry anything", "port", now.Port, now.kind(), now.Name, "state", state)
+		g.log.Warn(now.Kind()+" does not carry anything", "port", now.Port, now.Kind(), now.Name, "state", state)
 	}
 	if g.changed != nil {
 		g.changed(now)
