@@ -19,11 +19,12 @@ func (d *Daemon) withdraw() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancel()
 	d.withdrawing.Store(true)
+	goesDown := sync.OnceValue(func() bool { return d.hostGoesDown(ctx) }) // of all machines
 	var all sync.WaitGroup
 	for _, g := range d.list() {
 		switch role, _ := g.board.role(); role {
 		case string(pair.Protected):
-			all.Go(func() { g.moveAway(ctx) })
+			all.Go(func() { g.moveAway(ctx, goesDown) })
 		case string(pair.Standby):
 			all.Go(func() { g.sayGoodbye(ctx) })
 		}
@@ -33,8 +34,8 @@ func (d *Daemon) withdraw() {
 
 // moveAway lets the standby run the machine. If it does not, the machine stays,
 // silent, for the next daemon.
-func (g *guest) moveAway(ctx context.Context) {
-	if err := g.awaitFit(ctx); err != nil && !g.d.hostGoesDown(ctx) {
+func (g *guest) moveAway(ctx context.Context, goesDown func() bool) {
+	if err := g.awaitFit(ctx); err != nil && !goesDown() {
 		g.stay(ctx, err)
 		return
 	} else if err != nil {
