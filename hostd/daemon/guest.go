@@ -105,10 +105,14 @@ func (g *guest) attach() (err error) {
 }
 
 // live gives a machine that runs here its voice, which the arbiter has granted,
-// and begins its run loop.
+// and begins its run loop. The network may still look for the machine where it was
+// before, and a guest that only answers would never correct it, so its addresses are
+// announced.
 func (g *guest) live(grant arbiter.Record, solo bool) {
 	g.door.Stands(grant)
 	g.speaks(pair.PassOutput{})
+	g.announceAgain()
+	g.task(g.repeatAnnouncement)
 	g.gate.OpenInput()
 	if g.agent != nil {
 		g.agent.Resume(0, false, grant.Generation)

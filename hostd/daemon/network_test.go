@@ -151,6 +151,23 @@ func (n network) hears(text string) bool {
 	}
 }
 
+// TestAStartIsAnnounced: the switches may know the machine where it ran before, and its
+// guest may say nothing until it is asked.
+func TestAStartIsAnnounced(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	quietNetwork(t)
+	makeUplink(t, "up-m", "net-m")
+	a, _ := pairOfHosts(t)
+	net := listenOn(t, "net-m")
+	a.startWired("m", "max-epoch: 20ms")
+	const rarp = "\x52\x54\x00\x01\x02\x03\x80\x35" // from wiredMAC
+	for n := range 2 {
+		a.await(fmt.Sprint("announcement ", n), func() bool { return net.hears(rarp) })
+	}
+}
+
 // TestOutputPasses where the policy is for it, while the machine is protected and
 // epochs are taken; and is held once the standby is not heard.
 func TestOutputPasses(t *testing.T) {
