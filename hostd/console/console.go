@@ -236,7 +236,16 @@ func (k *keeper) close() {
 }
 
 // open a console's file to append to, or make it. It waits for nobody: a pipe must
-// have a reader.
+// have a reader. A regular file is locked as long as it is open, so that who begins it
+// anew can tell that somebody has something to write still; two that write the same file
+// on purpose are not kept from it.
 func open(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, mode)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, mode)
+	if err != nil {
+		return nil, err
+	}
+	if raw, err := f.SyscallConn(); err == nil { // Fd would make it wait
+		_ = raw.Control(func(fd uintptr) { _ = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
+	}
+	return f, nil
 }

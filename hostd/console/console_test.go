@@ -49,6 +49,38 @@ func read(t *testing.T, path string) []byte {
 	return b
 }
 
+// TestAFileThatIsWrittenIsLocked, until its keeper ends.
+func TestAFileThatIsWrittenIsLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := make(chan error, 1)
+	go func() { kept <- Keep(r, options(path, Least)) }()
+	if _, err := w.WriteString("words"); err != nil {
+		t.Fatal(err)
+	}
+	var f *os.File
+	for f == nil {
+		f, _ = os.Open(path)
+	}
+	defer f.Close()
+	free := func() bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
+	for info, _ := f.Stat(); info.Size() == 0; info, _ = f.Stat() { // it is locked before it is written
+	}
+	if free() {
+		t.Error("nobody can tell that it is written")
+	}
+	w.Close()
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
+	if !free() {
+		t.Error("it stays locked")
+	}
+}
+
 func TestWhatFitsIsAppended(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c")
 	for _, text := range []string{"first\n", "second\n"} {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// waiting is how many bytes wait for a slow reader; what comes then is dropped.
+// waiting is how many bytes wait for a slow reader, besides as many that are being
+// written; what comes then is dropped.
 const waiting = 1 << 20
 
 // Sink takes lines at once and writes them by and by. Lines that have no room are

@@ -59,12 +59,41 @@ func (m *Machine) startKeeper() (qemu ends, err error) {
 	return qemu, nil
 }
 
-// newLog is an empty one, so that nothing in it is of an earlier QEMU.
+// newLog is an empty one, so that nothing in it is of an earlier QEMU. The keeper of that
+// may have something left to write.
 func (m *Machine) newLog() (*os.File, error) {
-	if err := os.Remove(m.outputFile() + olderPart); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	m.awaitLock()
+	for _, path := range []string{m.outputFile(), m.outputFile() + olderPart} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	return os.Create(m.outputFile())
+	return os.OpenFile(m.outputFile(), os.O_RDWR|os.O_CREATE|os.O_EXCL, privateFile)
+}
+
+const (
+	keeperPatience = 2 * time.Second
+	keeperLook     = 5 * time.Millisecond
+)
+
+// awaitLock waits until no keeper writes QEMU's log any more: each holds a lock on the
+// file (hostd/console). A disk that stalls keeps nobody.
+func (m *Machine) awaitLock() {
+	f, err := os.Open(m.outputFile())
+	if err != nil {
+		return // there is none, or newLog tells why
+	}
+	defer f.Close()
+	for began := time.Now(); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(keeperLook) {
+		if time.Since(began) > keeperPatience {
+			m.warnOfDisk()
+			return
+		}
+	}
+}
+
+func (m *Machine) warnOfDisk() {
+	m.o.Log.Warn("the end of what QEMU and its guest print waits for a disk", "log", m.outputFile(), "console", m.o.Spec.Console)
 }
 
 // consoleEnds makes sure that the console's file can be written, and connects QEMU with
@@ -106,15 +135,15 @@ func (m *Machine) runKeeper(files []string, inputs []*os.File) error {
 // awaitKeeper waits until what QEMU left is written. A disk that stalls keeps nobody:
 // the keeper ends by itself.
 func (m *Machine) awaitKeeper() {
-	if m.kept == nil {
-		return
-	}
-	const patience = 2 * time.Second
 	m.atKept.Do(func() {
+		if m.kept == nil { // an earlier daemon's, or none
+			m.awaitLock()
+			return
+		}
 		select {
 		case <-m.kept:
-		case <-time.After(patience):
-			m.o.Log.Warn("the end of what QEMU and its guest print waits for a disk", "log", m.outputFile(), "console", m.o.Spec.Console)
+		case <-time.After(keeperPatience):
+			m.warnOfDisk()
 		}
 	})
 }
