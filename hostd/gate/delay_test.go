@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 // TestOnlyASlowGuestAgesFrames: frames that are held, or wait for the log, for longer
@@ -48,10 +50,10 @@ func TestOnlyASlowGuestAgesFrames(t *testing.T) {
 			}
 			w.StopLog()
 			w.send(0, 1, frames)
-			w.waits(frames - flightMost)
+			w.waits(frames - lane.FlightMost)
 			pass(delay + 1)
 			w.waits(0)
-			if s := w.Stats(); s.InputLate != frames-flightMost {
+			if s := w.Stats(); s.InputLate != frames-lane.FlightMost {
 				t.Errorf("%d frames were dropped as late", s.InputLate)
 			}
 		})
@@ -80,7 +82,7 @@ func TestAnOverloadedGuestGetsFreshFrames(t *testing.T) {
 	eventually(t, "the oldest that wait are dropped", func() bool { s := w.Stats(); return s.InputHeld == 0 && s.InputLate > 0 })
 	eventually(t, "what QEMU does not take from the tap is dropped, too", func() bool {
 		w.send(0, 2001, 2100)
-		return w.Stats().InputDelivered < flightMost
+		return w.Stats().InputDelivered < lane.FlightMost
 	})
 	var last []byte
 	eventually(t, "the newest arrives", func() bool {
@@ -158,7 +160,7 @@ func TestWhatWasHeldOnceAges(t *testing.T) {
 	const delay = 30 * time.Millisecond
 	w := newRealWire(t, 1, Options{InputDelay: delay})
 	w.HoldInput()
-	const frames = flightMost + 50
+	const frames = lane.FlightMost + 50
 	w.send(0, 1, frames)
 	eventually(t, "the frames wait", func() bool { return w.Stats().InputHeld == frames })
 	began := time.Now()

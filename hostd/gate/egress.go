@@ -3,6 +3,8 @@ package gate
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/fifo"
 )
 
 const (
@@ -16,74 +18,48 @@ const (
 // egress holds frames that may leave and that the port's uplink does not take
 // yet, in order. It is guarded by the output's lock.
 type egress struct {
-	arena  []byte
-	frames []waitingFrame
-	head   int
-	wake   chan struct{}
+	fifo.Queue[permit]
+	wake chan struct{}
 }
 
-type waitingFrame struct {
-	from, to int
-	until    time.Time      // it leaves by then, or not at all
-	count    *atomic.Uint64 // of frames that leave in its way
+// permit says how a frame may leave.
+type permit struct {
+	until time.Time      // by then, or not at all
+	count *atomic.Uint64 // of frames that leave in its way
 }
 
 func newEgress() *egress { return &egress{wake: make(chan struct{}, 1)} }
 
-func (e *egress) len() int { return len(e.frames) - e.head }
-
-func (e *egress) push(data []byte, until time.Time, count *atomic.Uint64) {
-	from := len(e.arena)
-	e.arena = append(e.arena, data...)
-	e.frames = append(e.frames, waitingFrame{from, len(e.arena), until, count})
+func (e *egress) push(data []byte, p permit) {
+	e.Push(data, p)
 	select {
 	case e.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (e *egress) size(i int) int { return e.frames[e.head+i].to - e.frames[e.head+i].from }
-
 // overdue counts the frames at the head whose time is over.
 func (e *egress) overdue(now time.Time) (n int) {
-	for n < e.len() && !now.Before(e.frames[e.head+n].until) {
+	for n < e.Len() && !now.Before(e.Tag(n).until) {
 		n++
 	}
 	return n
 }
 
-// run adds the first frames to a batch, as far as it has room.
-func (e *egress) run(batch [][]byte) [][]byte {
-	for i := e.head; i < len(e.frames) && len(batch) < cap(batch); i++ {
-		batch = append(batch, e.arena[e.frames[i].from:e.frames[i].to])
+// next adds to a batch, as far as it has room, the first frames that are counted alike.
+func (e *egress) next(batch [][]byte) (count *atomic.Uint64, frames [][]byte) {
+	count = e.Tag(0).count
+	for i := 0; i < e.Len() && len(batch) < cap(batch) && e.Tag(i).count == count; i++ {
+		batch = append(batch, e.Data(i))
 	}
-	return batch
+	return count, batch
 }
 
-// drop forgets the first n frames and returns their bytes. The arena is used
-// again.
+// drop forgets the first n frames and returns their bytes.
 func (e *egress) drop(n int) (bytes int) {
-	for i := range n {
-		bytes += e.size(i)
-	}
-	e.head += n
-	if e.len() == 0 {
-		e.arena, e.frames, e.head = e.arena[:0], e.frames[:0], 0
-	} else if e.head > 1024 && e.head > len(e.frames)/2 {
-		e.compact()
-	}
-	return bytes
-}
-
-func (e *egress) compact() {
-	from := e.frames[e.head].from
-	e.arena = append(e.arena[:0], e.arena[from:]...)
-	e.frames = append(e.frames[:0], e.frames[e.head:]...)
-	for i := range e.frames {
-		e.frames[i].from -= from
-		e.frames[i].to -= from
-	}
-	e.head = 0
+	before := e.Bytes()
+	e.Drop(n)
+	return before - e.Bytes()
 }
 
 // transmit lets frames leave by a port, with the output's lock held: at once as
@@ -94,7 +70,7 @@ func (g *Gate) transmit(port int, until time.Time, count *atomic.Uint64, frames 
 		return
 	}
 	p := g.ports[port]
-	if p.egress.len() == 0 {
+	if p.egress.Len() == 0 {
 		frames = frames[g.offer(p, count, frames):]
 	}
 	if len(frames) == 0 {
@@ -114,7 +90,7 @@ func (g *Gate) wait(p *port, until time.Time, count *atomic.Uint64, frame []byte
 		return
 	}
 	g.out.waiting += len(frame)
-	p.egress.push(frame, until, count)
+	p.egress.push(frame, permit{until, count})
 }
 
 // offer gives frames to the uplink as long as it takes any, and returns how many
@@ -186,27 +162,20 @@ func (g *Gate) sendWaitingBatch(p *port) (done, left int) {
 		g.lose(n)
 		g.out.waiting -= e.drop(n)
 	}
-	if e.len() == 0 || g.out.withheld {
-		return 0, e.len()
+	if e.Len() == 0 || g.out.withheld {
+		return 0, e.Len()
 	}
-	count := e.frames[e.head].count
-	batch := e.run(g.out.batch[:0])
-	for i := range batch {
-		if e.frames[e.head+i].count != count {
-			batch = batch[:i]
-			break
-		}
-	}
+	count, batch := e.next(g.out.batch[:0])
 	done = g.offer(p, count, batch)
 	clear(g.out.batch[:])
 	g.out.waiting -= e.drop(done)
-	return done, e.len()
+	return done, e.Len()
 }
 
 // forgetWaiting drops what waits for the uplinks.
 func (g *Gate) forgetWaiting() {
 	for _, p := range g.ports {
-		g.stats.outputDropped.Add(uint64(p.egress.len()))
-		g.out.waiting -= p.egress.drop(p.egress.len())
+		g.stats.outputDropped.Add(uint64(p.egress.Len()))
+		g.out.waiting -= p.egress.drop(p.egress.Len())
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 const (
@@ -11,13 +13,16 @@ const (
 	DefaultInputDelay = time.Second
 	// feedMost is how many frames one port is handed before others have their turn at
 	// the input.
-	feedMost = 2 * flightMost
+	feedMost = 2 * lane.FlightMost
 	// feedAgain is after which time a tap that had no room is tried again.
 	feedAgain = time.Millisecond
 	// staleAfter many times the bound for a slow guest, what QEMU has not taken out of
 	// its tap is dropped there, too.
 	staleAfter = 10
 )
+
+// A tap that has no more frames in it than it may has room for the pieces of one more.
+const _ = uint(lane.FlightRoom - lane.FlightMost - piecesMost)
 
 // keepFeeding hands in what taps had no room for, until the gate is closed.
 func (g *Gate) keepFeeding() {
@@ -83,18 +88,20 @@ func (g *Gate) feed(p *port) {
 // feedEarly hands in what was injected. It reports false when the tap has no room.
 func (g *Gate) feedEarly(p *port) (all bool) {
 	l := &p.early
-	for done := 0; done < feedMost && l.ready(0); {
-		n, full := g.offerTap(p, l.next(g.in.batch[:0:g.room(p)], 0), 0)
-		l.hand += n
+	for done := 0; done < feedMost && l.Ready(0); {
+		n, full := g.offerTap(p, l.Batch(g.in.batch[:0:g.room(p)], 0), 0)
+		if n > 0 {
+			l.Hand(n)
+		}
 		done += n
-		g.in.early -= l.bytes()
-		l.drop(l.hand)
-		g.in.early += l.bytes()
+		g.in.early -= l.Bytes()
+		l.Trim(false)
+		g.in.early += l.Bytes()
 		if full {
 			return false
 		}
 	}
-	return !l.ready(0)
+	return !l.Ready(0)
 }
 
 // feedLane hands in what waits and may be handed in. It reports false when the tap
@@ -102,8 +109,8 @@ func (g *Gate) feedEarly(p *port) (all bool) {
 func (g *Gate) feedLane(p *port) (all bool) {
 	l, upto := &p.lane, g.mayHave()
 	defer g.trim(p)
-	for done := 0; done < feedMost && l.ready(upto); {
-		n, full := g.offerTap(p, l.next(g.in.batch[:0:g.room(p)], upto), 1)
+	for done := 0; done < feedMost && l.Ready(upto); {
+		n, full := g.offerTap(p, l.Batch(g.in.batch[:0:g.room(p)], upto), 1)
 		if n > 0 {
 			g.passedBy(p, n)
 		}
@@ -112,7 +119,7 @@ func (g *Gate) feedLane(p *port) (all bool) {
 			return false
 		}
 	}
-	return !l.ready(upto)
+	return !l.Ready(upto)
 }
 
 // mayHave is the number of the last frame that the guest may be handed.
@@ -125,12 +132,12 @@ func (g *Gate) mayHave() uint64 {
 
 // room is how many frames the tap may be given in one batch.
 func (g *Gate) room(p *port) int {
-	if p.flight.n >= flightMost {
+	if p.flight.Len() >= lane.FlightMost {
 		if err := g.settle(p); err != nil {
 			g.log.Debug("frames wait: the tap's counters cannot be read", "tap", p.Tap, "error", err)
 		}
 	}
-	return max(0, min(flightMost-p.flight.n, sendBatch))
+	return max(0, min(lane.FlightMost-p.flight.Len(), sendBatch))
 }
 
 // feedOne hands in a frame before which none waits, without keeping it. It reports
@@ -151,7 +158,7 @@ func (g *Gate) offerTap(p *port, frames [][]byte, numbered uint64) (n int, full 
 	}
 	n, err := p.tap.HandIn(frames)
 	for i := range n {
-		p.flight.add(p.passed + uint64(i)*numbered)
+		p.flight.Add(p.passed + uint64(i)*numbered)
 	}
 	g.stats.delivered.Add(uint64(n))
 	if err == nil {
@@ -159,7 +166,7 @@ func (g *Gate) offerTap(p *port, frames [][]byte, numbered uint64) (n int, full 
 	}
 	next := frames[n]
 	if errors.Is(err, ErrFull) {
-		if !segmented(next) || p.flight.n > flightMost {
+		if !segmented(next) || p.flight.Len() > lane.FlightMost {
 			return n, true
 		}
 		if err = g.offerPieces(p, next, p.passed+uint64(n)*numbered); errors.Is(err, ErrFull) {
@@ -179,11 +186,11 @@ func (g *Gate) offerPieces(p *port, frame []byte, before uint64) error {
 	if err := c.cut(frame); err != nil {
 		return err
 	}
-	for i := 0; i < c.pieces.len(); {
-		batch := c.pieces.run(c.batch[:0], i, c.pieces.len())
+	for i := 0; i < c.pieces.Len(); {
+		batch := c.some(c.batch[:0], i)
 		n, err := p.tap.HandIn(batch)
 		for range n {
-			p.flight.add(before)
+			p.flight.Add(before)
 		}
 		if i += n; err != nil && i == 0 {
 			return err
@@ -210,18 +217,17 @@ func (g *Gate) undeliverable(p *port, frame []byte, err error) {
 // age drops what has waited for the guest too long, the oldest first, as long as the
 // tap has no room.
 func (g *Gate) age(p *port) {
-	if !p.blocked && !p.slow.running {
+	if !p.blocked && !p.slow.Running() {
 		return
 	}
 	now := g.now()
 	if !p.blocked {
-		p.slow.stop(now)
-		p.slow.credit = 0
+		p.slow.CaughtUp(now)
 		return
 	}
-	g.startClock(p, now)
-	shown, late := p.slow.at(now), 0
-	for l, upto := &p.lane, g.mayHave(); l.ready(upto) && shown-l.frames[l.hand].slow > g.limit.delay; late++ {
+	p.slow.Await(now, p.lane.Next().At, g.limit.delay)
+	shown, late := p.slow.At(now), 0
+	for l, upto := &p.lane, g.mayHave(); l.Ready(upto) && shown-l.Next().Slow > g.limit.delay; late++ {
 		g.passedBy(p, 1)
 	}
 	g.stats.inputLate.Add(uint64(late))
@@ -230,24 +236,11 @@ func (g *Gate) age(p *port) {
 	g.dropStale(p, shown)
 }
 
-// startClock gives frames that have just been held for longer than the bound the same
-// time to be worked off. What they were held for before has had its time.
-func (g *Gate) startClock(p *port, now time.Duration) {
-	if p.slow.running {
-		return
-	}
-	held := now - max(p.lane.frames[p.lane.hand].at, p.slow.stopped)
-	if held < g.limit.delay {
-		held = 0
-	}
-	p.slow.start(now, held)
-}
-
 // dropStale empties a tap that QEMU has taken nothing from for long: it would read
 // packets of another time first. It also mends a tap from which frames went missing.
 func (g *Gate) dropStale(p *port, shown time.Duration) {
-	if p.flight.settled != p.progress.taken || shown < p.progress.shown || p.flight.n == 0 {
-		p.progress.taken, p.progress.shown = p.flight.settled, shown
+	if p.flight.Settled() != p.progress.taken || shown < p.progress.shown || p.flight.Len() == 0 {
+		p.progress.taken, p.progress.shown = p.flight.Settled(), shown
 		return
 	}
 	if shown-p.progress.shown < staleAfter*g.limit.delay {
@@ -255,7 +248,7 @@ func (g *Gate) dropStale(p *port, shown time.Duration) {
 	}
 	p.progress.shown = shown
 	err := g.settle(p)
-	if err == nil && (p.flight.settled != p.progress.taken || p.flight.n == 0) {
+	if err == nil && (p.flight.Settled() != p.progress.taken || p.flight.Len() == 0) {
 		return
 	}
 	if err == nil {
@@ -265,13 +258,13 @@ func (g *Gate) dropStale(p *port, shown time.Duration) {
 		g.log.Warn("a tap that nobody reads was not emptied", "tap", p.Tap, "error", err)
 		return
 	}
-	g.stats.inputLate.Add(uint64(p.flight.n))
+	g.stats.inputLate.Add(uint64(p.flight.Len()))
 	g.dropFlight(p)
 }
 
 // dropFlight: what was in a tap is gone, and QEMU has not taken it.
 func (g *Gate) dropFlight(p *port) {
-	g.stats.inputDropped.Add(uint64(p.flight.n))
-	g.stats.delivered.Add(-uint64(p.flight.n))
-	p.flight.empty(p.passed)
+	g.stats.inputDropped.Add(uint64(p.flight.Len()))
+	g.stats.delivered.Add(-uint64(p.flight.Len()))
+	p.flight.Empty(p.passed)
 }

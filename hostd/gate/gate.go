@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 // Port names the two ends of one wire.
@@ -126,13 +128,13 @@ type port struct {
 	// What follows is guarded by the input's lock.
 	//
 	// lane holds what arrived, early what was injected and comes before it.
-	lane, early lane
+	lane, early lane.Lane
 	// passed counts the frames of the log, since it began, that were handed in or given
 	// up.
 	passed  uint64
-	flight  flight
+	flight  lane.Flight
 	blocked bool // the tap had no room
-	slow    slowClock
+	slow    lane.Clock
 	// progress is when the slow clock last saw QEMU take something.
 	progress struct {
 		taken uint64
@@ -146,7 +148,7 @@ type port struct {
 }
 
 // idle tells whether nothing waits for the port.
-func (p *port) idle() bool { return !p.blocked && p.lane.waiting()+p.early.waiting() == 0 }
+func (p *port) idle() bool { return !p.blocked && p.lane.Waiting()+p.early.Waiting() == 0 }
 
 type counters struct {
 	released, outputDropped, resent atomic.Uint64
@@ -246,11 +248,13 @@ func openPort(p Port, wires Wires) (*port, error) {
 	}
 	opened := &port{Port: p, tap: tap, uplink: uplink, egress: newEgress(),
 		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
-	if opened.flight.settled, err = tap.Taken(); err != nil {
+	taken, err := tap.Taken()
+	if err != nil {
 		tap.Close()
 		uplink.Close()
 		return nil, err
 	}
+	opened.flight.Start(taken)
 	opened.uplinkKnown, opened.tapKnown = newKnownLink(p.Name, p.Uplink, false), newKnownLink(p.Name, p.Tap, true)
 	opened.learned.own = p.MAC
 	var named []Address
@@ -308,12 +312,12 @@ func (g *Gate) Stats() Stats {
 		s.HeldFrames += o.Len()
 	}
 	for _, p := range g.ports {
-		s.Waiting += p.egress.len()
+		s.Waiting += p.egress.Len()
 	}
 	g.out.Unlock()
 	g.in.Lock()
 	for _, p := range g.ports {
-		s.InputHeld += p.lane.waiting() + p.early.waiting()
+		s.InputHeld += p.lane.Waiting() + p.early.Waiting()
 	}
 	g.in.Unlock()
 	return s

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/journal"
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 // storeAll is the log's far end, which takes all.
@@ -21,7 +22,7 @@ func (w *realWire) storeAll() {
 // TestATapThatIsGoneEndsNoCheckpoint, with frames in it and without: nothing is in
 // flight, and what arrives for it is dropped and counted. Another port is read as ever.
 func TestATapThatIsGoneEndsNoCheckpoint(t *testing.T) {
-	for name, unread := range map[string]int{"empty": 0, "not read": 5, "full": flightMost} {
+	for name, unread := range map[string]int{"empty": 0, "not read": 5, "full": lane.FlightMost} {
 		t.Run(name, func(t *testing.T) {
 			w := newRealWire(t, 2, Options{})
 			w.StartLog(LogSync, 64<<20)
@@ -62,8 +63,8 @@ func TestATapThatIsGoneKeepsNobodyBusy(t *testing.T) {
 	w.StartLog(LogAsync, 64<<20)
 	w.Pass()
 	w.OpenInput()
-	w.send(0, 1, flightMost+1) // the last waits for room
-	w.delivered(flightMost)
+	w.send(0, 1, lane.FlightMost+1) // the last waits for room
+	w.delivered(lane.FlightMost)
 	must(t, netlink.LinkDel(linkOf(t, "tap0")))
 	eventually(t, "nothing waits", func() bool { return w.Stats().InputHeld == 0 })
 	reads := func() uint64 {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 // Log says what happens to arriving frames before the guest gets them.
@@ -110,7 +112,7 @@ func (g *Gate) accept(p *port, frame []byte) {
 func (g *Gate) keep(p *port, frame []byte) {
 	in, now := &g.in, g.now()
 	in.last++
-	p.lane.push(in.last, frame, now, p.slow.at(now))
+	p.lane.Push(frame, lane.Arrival{Number: in.last, At: now, Slow: p.slow.At(now)})
 	if in.log != LogOff {
 		in.loggedBytes += uint64(len(frame))
 		g.signalLog()
@@ -138,7 +140,7 @@ func (g *Gate) fits(p *port, frame []byte) bool {
 	if in.log == LogSync && in.loggedBytes-in.committedBytes+uint64(len(frame)) > in.logLimit {
 		return false
 	}
-	return p.lane.bytes()+len(frame) <= g.limit.input-g.others(p)
+	return p.lane.Bytes()+len(frame) <= g.limit.input-g.others(p)
 }
 
 // others is what of the bound for waiting frames is not this port's: what other ports
@@ -147,7 +149,7 @@ func (g *Gate) others(p *port) (bytes int) {
 	share := g.limit.input / (4 * len(g.ports))
 	for _, o := range g.ports {
 		if o != p {
-			bytes += max(share, o.lane.bytes())
+			bytes += max(share, o.lane.Bytes())
 		}
 	}
 	return bytes
@@ -157,8 +159,8 @@ func (g *Gate) others(p *port) (bytes int) {
 // need them only if it went on here after all.
 func (g *Gate) forgetDiverted() {
 	for _, p := range g.ports {
-		for p.lane.hand < p.lane.log {
-			g.passedBy(p, 1)
+		if n := p.lane.Ahead(); n < 0 {
+			g.passedBy(p, -n)
 		}
 		g.trim(p)
 	}
@@ -169,9 +171,9 @@ func (g *Gate) forgetDiverted() {
 func (g *Gate) forgetLog() {
 	g.handIn()
 	for _, p := range g.ports {
-		if n := p.lane.hand - p.lane.log; n > 0 {
+		if n := p.lane.Ahead(); n > 0 {
 			g.stats.unlogged.Add(uint64(n))
-			p.lane.log = p.lane.hand
+			p.lane.LogWhatWaits()
 		}
 		g.trim(p)
 	}
@@ -179,19 +181,12 @@ func (g *Gate) forgetLog() {
 
 // passedBy says that n frames of a port need not be handed in any more.
 func (g *Gate) passedBy(p *port, n int) {
-	p.lane.hand += n
 	p.passed += uint64(n)
-	g.in.handed = max(g.in.handed, p.lane.frames[p.lane.hand-1].number)
+	g.in.handed = max(g.in.handed, p.lane.Hand(n))
 }
 
 // trim forgets frames that nobody needs any more.
-func (g *Gate) trim(p *port) {
-	done := p.lane.hand
-	if g.in.log != LogOff {
-		done = min(done, p.lane.log)
-	}
-	p.lane.drop(done)
-}
+func (g *Gate) trim(p *port) { p.lane.Trim(g.in.log != LogOff) }
 
 // HoldInput makes arriving frames wait. Once it has returned nothing is on its
 // way into the machine from here.
@@ -218,8 +213,8 @@ func (g *Gate) DropInput() {
 	g.in.mode = dropping
 	g.stopClocks()
 	for _, p := range g.ports {
-		p.lane.drop(len(p.lane.frames))
-		p.early.drop(len(p.early.frames))
+		p.lane.Clear()
+		p.early.Clear()
 	}
 	g.in.handed, g.in.early, g.in.loggedBytes = g.in.last, 0, g.in.takenBytes
 }
@@ -227,7 +222,7 @@ func (g *Gate) DropInput() {
 func (g *Gate) stopClocks() {
 	now := g.now()
 	for _, p := range g.ports {
-		p.slow.stop(now)
+		p.slow.Stop(now)
 	}
 }
 
@@ -248,7 +243,7 @@ func (g *Gate) Inject(f Frame) {
 		return
 	}
 	p := g.ports[f.Port]
-	p.early.push(0, f.Data, 0, 0)
+	p.early.Push(f.Data, lane.Arrival{})
 	g.in.early += len(f.Data)
 	if g.mayInject() && !p.blocked {
 		g.feed(p)
@@ -288,12 +283,12 @@ func (g *Gate) CutInput() (InputCut, error) {
 // the last one that QEMU has taken, which may wait inside it while others are in the
 // tap, to the last that waits here.
 func (p *port) tail(upto uint64) uint32 {
-	waiting := uint64(p.lane.waitingUpto(upto))
-	if p.flight.n == 0 && waiting == 0 {
-		p.flight.taken = p.passed // and the guest has it
+	waiting := uint64(p.lane.WaitingUpto(upto))
+	if p.flight.Len() == 0 && waiting == 0 {
+		p.flight.Empty(p.passed) // and the guest has it
 		return 0
 	}
-	return uint32(min(p.passed+waiting-p.flight.taken, math.MaxUint32))
+	return uint32(min(p.passed+waiting-p.flight.Taken(), math.MaxUint32))
 }
 
 // settle asks what QEMU has taken of a tap. One that is gone is a port that nobody
@@ -307,7 +302,7 @@ func (g *Gate) settle(p *port) error {
 	if err != nil {
 		return err
 	}
-	if n := p.flight.settle(total); n > 0 && !p.toldOthers {
+	if n := p.flight.Settle(total); n > 0 && !p.toldOthers {
 		p.toldOthers = true
 		g.log.Warn("frames that are not the gate's have left a tap, by a way past its queue discipline: what the guest has got is uncertain", "tap", p.Tap, "frames", n)
 	}

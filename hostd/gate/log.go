@@ -19,27 +19,29 @@ func (g *Gate) StartLog(l Log, limit uint64) {
 // renumber counts the frames that wait from 1, in the order in which they arrived.
 func (g *Gate) renumber() {
 	for _, p := range g.ports {
-		p.lane.drop(p.lane.hand)
-		p.lane.log = p.lane.head
+		p.lane.Trim(false)
+		p.lane.LogWhatWaits()
 		p.passed = 0
-		p.flight.begin()
+		p.flight.Begin()
 	}
 	for p := g.nextForLog(); p != nil; p = g.nextForLog() {
 		g.in.last++
-		p.lane.frames[p.lane.log].number = g.in.last
-		g.in.loggedBytes += uint64(len(p.lane.data(p.lane.log)))
-		p.lane.log++
+		g.in.loggedBytes += uint64(p.lane.Renumber(g.in.last))
 	}
 	for _, p := range g.ports {
-		p.lane.log = p.lane.head
+		p.lane.LogWhatWaits()
 	}
 }
 
 // nextForLog is the port that has the oldest frame which the log has not taken, or nil.
 func (g *Gate) nextForLog() (next *port) {
+	var oldest uint64
 	for _, p := range g.ports {
-		if p.lane.unlogged() > 0 && (next == nil || p.lane.frames[p.lane.log].number < next.lane.frames[next.lane.log].number) {
-			next = p
+		if p.lane.Unlogged() == 0 {
+			continue
+		}
+		if number, _ := p.lane.ToLog(); next == nil || number < oldest {
+			next, oldest = p, number
 		}
 	}
 	return next
@@ -80,7 +82,7 @@ func (g *Gate) TakeLog(take func(Frame) bool) (first uint64, n int) {
 		return 0, 0
 	}
 	for p := g.nextForLog(); p != nil; p = g.nextForLog() {
-		number, data := p.lane.frames[p.lane.log].number, p.lane.data(p.lane.log)
+		number, data := p.lane.ToLog()
 		if n == 0 {
 			first = number
 		}
@@ -88,7 +90,7 @@ func (g *Gate) TakeLog(take func(Frame) bool) (first uint64, n int) {
 			break // some before it were never logged, or there is no room
 		}
 		in.takenBytes += uint64(len(data))
-		p.lane.log++
+		p.lane.Logged()
 		n++
 		g.trim(p)
 	}
@@ -131,7 +133,7 @@ func (g *Gate) DivertInput() {
 	if g.in.log == LogOff {
 		g.in.log = LogAsync
 		for _, p := range g.ports {
-			p.lane.log = p.lane.hand
+			p.lane.LogWhatWaits()
 		}
 	}
 	for _, p := range g.ports {

@@ -73,7 +73,7 @@ func (g *Gate) store(i int, frame []byte) {
 		g.stats.outputDropped.Add(1)
 		return
 	}
-	g.out.open.queue.push(i, frame)
+	g.out.open.held.Push(frame, i)
 	g.out.bytes += len(frame)
 	if g.out.open.Len() == 1 {
 		g.signalHeld()
@@ -224,8 +224,7 @@ func (g *Gate) releaseSome(epoch uint64, until time.Time) (done, all bool) {
 
 // sendNext lets the next frames of the output that leave by the same port go.
 func (g *Gate) sendNext(o *Output, until time.Time) {
-	port := o.At(o.sent).Port
-	frames := o.queue.run(g.out.batch[:0], o.sent, o.Len())
+	port, frames := o.next(g.out.batch[:0])
 	g.transmit(port, until, &g.stats.released, frames...)
 	o.sent += len(frames)
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/fifo"
 )
 
 // Of struct virtio_net_hdr, linux/virtio_net.h, in the host's byte order.
@@ -16,6 +18,9 @@ const (
 	gsoECN                                byte = 0x80
 )
 
+// piecesMost is into how many pieces a frame may be cut.
+const piecesMost = 768
+
 var errCannotCut = errors.New("a frame of many segments that cannot be cut")
 
 // segmented tells whether a frame stands for many.
@@ -24,7 +29,7 @@ func segmented(frame []byte) bool { return frame[vnetGSO] != gsoNone }
 // cutter makes of one frame that stands for many the frames that it stands for, as a
 // network card does. It is used again.
 type cutter struct {
-	pieces queue
+	pieces fifo.Queue[struct{}]
 	buffer []byte
 	batch  [sendBatch][]byte // being handed in
 }
@@ -33,7 +38,7 @@ type cutter struct {
 // those of frames in tunnels are complete, since not every network card can complete
 // the inner ones.
 func (c *cutter) cut(frame []byte) error {
-	c.pieces.reset()
+	c.pieces.Drop(c.pieces.Len())
 	l, err := layoutOf(frame)
 	if err != nil {
 		return err
@@ -44,9 +49,17 @@ func (c *cutter) cut(frame []byte) error {
 		c.buffer = append(append(c.buffer[:0], frame[:l.payload]...), rest[:n]...)
 		rest = rest[n:]
 		l.mend(c.buffer, i, len(rest) == 0)
-		c.pieces.push(0, c.buffer)
+		c.pieces.Push(c.buffer, struct{}{})
 	}
 	return nil
+}
+
+// some adds to a batch, as far as it has room, the pieces from number i on.
+func (c *cutter) some(batch [][]byte, i int) [][]byte {
+	for ; i < c.pieces.Len() && len(batch) < cap(batch); i++ {
+		batch = append(batch, c.pieces.Data(i))
+	}
+	return batch
 }
 
 func layoutOf(frame []byte) (l layout, err error) {

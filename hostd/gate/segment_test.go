@@ -158,8 +158,8 @@ func TestPiecesOfAFrame(t *testing.T) {
 				}
 			}
 			var pieces [][]byte
-			for i := range c.pieces.len() {
-				f := c.pieces.at(i).Data
+			for i := range c.pieces.Len() {
+				f := c.pieces.Data(i)
 				complete(f)
 				pieces = append(pieces, f)
 			}
@@ -253,8 +253,8 @@ func FuzzCut(f *testing.F) {
 		before := append([]byte(nil), b...)
 		tunnelled(b)
 		var c cutter
-		if err := c.cut(b); err == nil && (c.pieces.len() == 0 || c.pieces.len() > piecesMost) {
-			t.Errorf("%d pieces", c.pieces.len())
+		if err := c.cut(b); err == nil && (c.pieces.Len() == 0 || c.pieces.Len() > piecesMost) {
+			t.Errorf("%d pieces", c.pieces.Len())
 		}
 		if !bytes.Equal(b, before) {
 			t.Error("the frame was changed")

@@ -73,11 +73,11 @@ func (g *Gate) untaken() (left int, err error) {
 		if err := g.settle(p); err != nil {
 			return 0, fmt.Errorf("ask how much of port %s QEMU has read: %w", p.Name, err)
 		}
-		if p.deaf && p.flight.settled != p.deafAt {
+		if p.deaf && p.flight.Settled() != p.deafAt {
 			p.deaf = false
 		}
 		if !p.deaf {
-			left += p.flight.n
+			left += p.flight.Len()
 		}
 	}
 	return left, nil
@@ -87,8 +87,8 @@ func (g *Gate) noteDeaf() {
 	g.in.Lock()
 	defer g.in.Unlock()
 	for _, p := range g.ports {
-		if p.flight.n > 0 {
-			p.deaf, p.deafAt = true, p.flight.settled
+		if p.flight.Len() > 0 {
+			p.deaf, p.deafAt = true, p.flight.Settled()
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 // tapMTU is the longest that the kernel allows: what reaches an uplink, with however
@@ -95,7 +97,7 @@ func (t *tapSocket) claim(name string) (err error) {
 
 // Empty drops what QEMU has not taken: a queue of no length keeps nothing.
 func (t *tapSocket) Empty() error {
-	for _, length := range []int{0, flightRoom} {
+	for _, length := range []int{0, lane.FlightRoom} {
 		if err := t.handle.LinkSetTxQLen(t.link, length); err != nil {
 			return fmt.Errorf("set the queue of tap %s to %d frames: %w", t.link.Attrs().Name, length, err)
 		}

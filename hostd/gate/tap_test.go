@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
 // qemu is the far end of a tap, opened as QEMU opens it.
@@ -291,7 +293,7 @@ func TestAPortThatIsNotReadHoldsUpNoOther(t *testing.T) {
 	eventually(t, "port 0 has all that it may", func() bool {
 		store()
 		s := w.Stats()
-		return s.InputDelivered == flightMost && s.InputDelivered+s.InputDropped+uint64(s.InputHeld) == stuck && s.InputDropped > 0
+		return s.InputDelivered == lane.FlightMost && s.InputDelivered+s.InputDropped+uint64(s.InputHeld) == stuck && s.InputDropped > 0
 	})
 	dropped := w.Stats().InputDropped
 	for round := range rounds {

@@ -24,8 +24,8 @@ func (g *Gate) arrive(p *port, frame []byte) {
 		g.uncarriedFrame(p, p.Uplink, len(frame), err)
 		return
 	}
-	for i := range c.pieces.len() { // who has called feeds them together
-		if piece := c.pieces.at(i).Data; g.roomFor(p, piece) {
+	for i := range c.pieces.Len() { // who has called feeds them together
+		if piece := c.pieces.Data(i); g.roomFor(p, piece) {
 			g.keep(p, piece)
 		} else {
 			g.stats.inputDropped.Add(1)
@@ -46,13 +46,13 @@ func (g *Gate) leave(p *port, frame []byte) {
 		return
 	}
 	if g.out.mode != passing {
-		for i := range c.pieces.len() {
-			g.emit(p.index, c.pieces.at(i).Data)
+		for i := range c.pieces.Len() {
+			g.emit(p.index, c.pieces.Data(i))
 		}
 		return
 	}
-	for i := 0; i < c.pieces.len(); {
-		batch := c.pieces.run(g.out.batch[:0], i, c.pieces.len())
+	for i := 0; i < c.pieces.Len(); {
+		batch := c.some(g.out.batch[:0], i)
 		g.transmit(p.index, time.Time{}, &g.stats.released, batch...)
 		i += len(batch)
 	}

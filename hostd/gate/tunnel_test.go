@@ -293,8 +293,8 @@ func TestPiecesOfFramesInTunnels(t *testing.T) {
 					var c cutter
 					must(t, c.cut(f))
 					var got []byte
-					for i := range c.pieces.len() {
-						got = append(got, carried(t, c.pieces.at(i).Data)...)
+					for i := range c.pieces.Len() {
+						got = append(got, carried(t, c.pieces.Data(i))...)
 					}
 					if !bytes.Equal(got, payload) {
 						t.Errorf("they carry %d bytes, want %d", len(got), len(payload))

@@ -32,8 +32,8 @@ func TestFramesThatAreNotInTunnels(t *testing.T) {
 		t.Error("with an extension header: taken for a frame in a tunnel")
 	}
 	var c cutter
-	if err := c.cut(extended); err != nil || c.pieces.len() != 5 {
-		t.Errorf("with an extension header: %d pieces, %v", c.pieces.len(), err)
+	if err := c.cut(extended); err != nil || c.pieces.Len() != 5 {
+		t.Errorf("with an extension header: %d pieces, %v", c.pieces.Len(), err)
 	}
 }
 
