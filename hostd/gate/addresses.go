@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 // addressesPerPort bounds the book, and the list of stations beside it: the guest is
@@ -71,7 +73,7 @@ func untag(frame []byte) (tags Tags, kind uint16, body []byte) {
 			return tags, 0, nil
 		}
 		tags[i] = uint32(kind)<<16 | uint32(binary.BigEndian.Uint16(frame[at+2:])&0xfff)
-		at += vlanTag
+		at += segment.VLANTag
 	}
 }
 

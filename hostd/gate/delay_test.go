@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/offload"
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
 
@@ -139,7 +140,7 @@ func TestAFrameThatNoTapTakes(t *testing.T) {
 	w := newRealWire(t, 1, Options{})
 	w.OpenInput()
 	bad := frame(peerMAC, 1)
-	bad[vnetGSO], bad[vnetSize] = 77, 1
+	bad[offload.Kind], bad[offload.Size] = 77, 1
 	w.in.Lock()
 	n, err := w.ports[0].tap.HandIn([][]byte{bad})
 	w.in.Unlock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 )
 
 // A tap that has no more frames in it than it may has room for the pieces of one more.
-const _ = uint(lane.FlightRoom - lane.FlightMost - piecesMost)
+const _ = uint(lane.FlightRoom - lane.FlightMost - segment.PiecesMost)
 
 // keepFeeding hands in what taps had no room for, until the gate is closed.
 func (g *Gate) keepFeeding() {
@@ -166,7 +167,7 @@ func (g *Gate) offerTap(p *port, frames [][]byte, numbered uint64) (n int, full 
 	}
 	next := frames[n]
 	if errors.Is(err, ErrFull) {
-		if !segmented(next) || p.flight.Len() > lane.FlightMost {
+		if !segment.Segmented(next) || p.flight.Len() > lane.FlightMost {
 			return n, true
 		}
 		if err = g.offerPieces(p, next, p.passed+uint64(n)*numbered); errors.Is(err, ErrFull) {
@@ -183,11 +184,11 @@ func (g *Gate) offerTap(p *port, frames [][]byte, numbered uint64) (n int, full 
 // it does when it is full. There is room for all pieces, or for none.
 func (g *Gate) offerPieces(p *port, frame []byte, before uint64) error {
 	c := &g.in.cutter
-	if err := c.cut(frame); err != nil {
+	if err := c.Cut(frame); err != nil {
 		return err
 	}
-	for i := 0; i < c.pieces.Len(); {
-		batch := c.some(c.batch[:0], i)
+	for i := 0; i < c.Len(); {
+		batch := c.Batch(g.in.pieces[:0], i)
 		n, err := p.tap.HandIn(batch)
 		for range n {
 			p.flight.Add(before)

@@ -1,6 +1,11 @@
 package gate
 
-import "github.com/stillpoint-ft/stillpoint/hostd/fifo"
+import (
+	"github.com/stillpoint-ft/stillpoint/hostd/fifo"
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
+)
+
+const vnetHeader, ethernetHead = segment.VirtioHeader, segment.EthernetHeader
 
 // Frame is one Ethernet frame of a port, virtio header (10 bytes) first.
 type Frame struct {

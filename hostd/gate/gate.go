@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 // Port names the two ends of one wire.
@@ -123,7 +124,7 @@ type port struct {
 	learned               addressBook
 	drain                 func(fd int) // drainTapLocked, made once
 	// fromTapCut and fromUplinkCut cut what is in tunnels, when it is read.
-	fromTapCut, fromUplinkCut cutter
+	fromTapCut, fromUplinkCut segment.Cutter
 	toldUncarried             atomic.Bool
 	// What follows is guarded by the input's lock.
 	//

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 // Log says what happens to arriving frames before the guest gets them.
@@ -38,7 +39,8 @@ type input struct {
 	logLimit                                          uint64
 	early                                             int               // bytes that were injected and wait
 	batch                                             [sendBatch][]byte // being handed in
-	cutter                                            cutter
+	cutter                                            segment.Cutter
+	pieces                                            [sendBatch][]byte // being handed in
 }
 
 // behind says how many bytes the log's far end must still keep.

@@ -11,13 +11,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 const (
-	vnetHeader    = 10      // struct virtio_net_hdr, linux/virtio_net.h
 	maxFrame      = 1 << 17 // a TSO frame of 64 KiB with its headers, and room
-	ethernetHead  = 14
-	vlanTag       = 4
 	socketBuffer  = 8 << 20
 	writePatience = 50 * time.Millisecond
 	sendBatch     = 32 // frames in one system call
@@ -67,7 +66,7 @@ type socket struct {
 
 var (
 	errUntold  = fmt.Errorf("%w: it stands for many of a kind that the virtio header does not know", ErrUncarried)
-	errTooLong = fmt.Errorf("%w: it is longer than %d bytes", ErrUncarried, maxFrame-vnetHeader-vlanTag)
+	errTooLong = fmt.Errorf("%w: it is longer than %d bytes", ErrUncarried, maxFrame-vnetHeader-segment.VLANTag)
 )
 
 func openSocket(ifname string) (*socket, error) {
@@ -154,7 +153,7 @@ func (s *socket) rebind(ifindex int) (err error) {
 // Receive reads one frame, virtio header first, into b. It reports again when
 // nothing is readable.
 func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
-	n, oobn, errno := s.receiveMessage(fd, b[:len(b)-vlanTag])
+	n, oobn, errno := s.receiveMessage(fd, b[:len(b)-segment.VLANTag])
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.EINTR:
@@ -170,7 +169,7 @@ func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
 		return 0, false, errTooLong
 	}
 	if tci, tpid, tagged := vlan(s.oob[:oobn]); tagged && n >= vnetHeader+ethernetHead {
-		n = insertVLAN(b, n, tci, tpid)
+		n = segment.InsertVLAN(b, n, tci, tpid)
 	}
 	return n, false, nil
 }
@@ -211,24 +210,6 @@ func vlan(oob []byte) (tci, tpid uint16, tagged bool) {
 		tpid = binary.NativeEndian.Uint16(aux[tpidOffset:])
 	}
 	return binary.NativeEndian.Uint16(aux[tciOffset:]), tpid, true
-}
-
-// insertVLAN puts a stripped tag back behind the MAC addresses and moves the
-// offsets of the virtio header along.
-func insertVLAN(b []byte, n int, tci, tpid uint16) int {
-	at := vnetHeader + 12
-	copy(b[at+vlanTag:n+vlanTag], b[at:n])
-	binary.BigEndian.PutUint16(b[at:], tpid)
-	binary.BigEndian.PutUint16(b[at+2:], tci)
-	const flags, headerLen, checksumStart = 0, 2, 6
-	if l := binary.NativeEndian.Uint16(b[headerLen:]); l != 0 {
-		binary.NativeEndian.PutUint16(b[headerLen:], l+vlanTag)
-	}
-	if b[flags]&1 != 0 { // VIRTIO_NET_HDR_F_NEEDS_CSUM
-		start := binary.NativeEndian.Uint16(b[checksumStart:])
-		binary.NativeEndian.PutUint16(b[checksumStart:], start+vlanTag)
-	}
-	return n + vlanTag
 }
 
 // send writes one frame with its virtio header.

@@ -1,9 +1,9 @@
 package gate
 
 import (
-	"encoding/binary"
-	"hash/crc32"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 // What stands for many segments inside a tunnel is cut where it is read, because
@@ -13,19 +13,19 @@ import (
 // arrive takes a frame from an uplink.
 func (g *Gate) arrive(p *port, frame []byte) {
 	if g.in.mode != dropping {
-		finishSCTP(frame)
+		segment.FinishSCTP(frame)
 	}
-	if g.in.mode == dropping || !tunnelled(frame) {
+	if g.in.mode == dropping || !segment.Tunnelled(frame) {
 		g.accept(p, frame)
 		return
 	}
 	c := &p.fromUplinkCut
-	if err := c.cut(frame); err != nil {
+	if err := c.Cut(frame); err != nil {
 		g.uncarriedFrame(p, p.Uplink, len(frame), err)
 		return
 	}
-	for i := range c.pieces.Len() { // who has called feeds them together
-		if piece := c.pieces.Data(i); g.roomFor(p, piece) {
+	for i := range c.Len() { // who has called feeds them together
+		if piece := c.Piece(i); g.roomFor(p, piece) {
 			g.keep(p, piece)
 		} else {
 			g.stats.inputDropped.Add(1)
@@ -35,24 +35,24 @@ func (g *Gate) arrive(p *port, frame []byte) {
 
 // leave takes a frame from a tap.
 func (g *Gate) leave(p *port, frame []byte) {
-	finishSCTP(frame)
-	if !tunnelled(frame) {
+	segment.FinishSCTP(frame)
+	if !segment.Tunnelled(frame) {
 		g.emit(p.index, frame)
 		return
 	}
 	c := &p.fromTapCut
-	if err := c.cut(frame); err != nil {
+	if err := c.Cut(frame); err != nil {
 		g.uncarriedFrame(p, p.Tap, len(frame), err)
 		return
 	}
 	if g.out.mode != passing {
-		for i := range c.pieces.Len() {
-			g.emit(p.index, c.pieces.Data(i))
+		for i := range c.Len() {
+			g.emit(p.index, c.Piece(i))
 		}
 		return
 	}
-	for i := 0; i < c.pieces.Len(); {
-		batch := c.some(g.out.batch[:0], i)
+	for i := 0; i < c.Len(); {
+		batch := c.Batch(g.out.batch[:0], i)
 		g.transmit(p.index, time.Time{}, &g.stats.released, batch...)
 		i += len(batch)
 	}
@@ -65,24 +65,4 @@ func (g *Gate) uncarriedFrame(p *port, name string, size int, err error) {
 		g.log.Warn("a frame cannot be carried between the guest and the network; it was dropped, and others like it will be: switch the offload off where it comes from",
 			"port", p.Name, "interface", name, "bytes", max(0, size-vnetHeader), "error", err)
 	}
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// finishSCTP completes a checksum that whoever reads the virtio header would take for
-// a sum of 16 bits: of the known protocols only SCTP's is 8 bytes from its header.
-func finishSCTP(frame []byte) {
-	native := binary.NativeEndian
-	if frame[vnetFlags]&needsChecksum == 0 || native.Uint16(frame[vnetChecksumOffset:]) != 8 {
-		return
-	}
-	start := vnetHeader + int(native.Uint16(frame[vnetChecksumStart:]))
-	if start+12 > len(frame) {
-		return
-	}
-	clear(frame[start+8 : start+12])
-	binary.LittleEndian.PutUint32(frame[start+8:], crc32.Checksum(frame[start:], castagnoli))
-	frame[vnetFlags] &^= needsChecksum
-	native.PutUint16(frame[vnetChecksumStart:], 0)
-	native.PutUint16(frame[vnetChecksumOffset:], 0)
 }

@@ -1,4 +1,4 @@
-package gate
+package segment
 
 import (
 	"encoding/binary"
@@ -43,21 +43,21 @@ const (
 	greChecksum, greKey, greOrder   uint16 = 0x8000, 0x2000, 0x1000
 )
 
-// tunnelled tells whether a frame stands for many and has more headers than the
+// Tunnelled tells whether a frame stands for many and has more headers than the
 // virtio header can tell of: the kernel then gives its kind and offsets for what is
 // inside, and would take them for those of the outermost headers.
-func tunnelled(frame []byte) bool {
-	if !segmented(frame) || frame[vnetFlags]&needsChecksum == 0 {
+func Tunnelled(frame []byte) bool {
+	if !Segmented(frame) || frame[fieldFlags]&needsChecksum == 0 {
 		return false
 	}
-	l := layout{transport: vnetHeader + int(binary.NativeEndian.Uint16(frame[vnetChecksumStart:]))}
+	l := layout{transport: VirtioHeader + int(binary.NativeEndian.Uint16(frame[fieldChecksumStart:]))}
 	_ = l.find(frame) // cut tells what is wrong with it
 	return l.depth > 0 || l.labelled
 }
 
 // find walks from the Ethernet header to the IP header before the transport header.
 func (l *layout) find(frame []byte) error {
-	at, kind, err := network(frame, vnetHeader+12)
+	at, kind, err := network(frame, VirtioHeader+12)
 	for err == nil {
 		switch kind {
 		case typeIPv4, typeIPv6:
@@ -67,12 +67,12 @@ func (l *layout) find(frame []byte) error {
 				return err
 			}
 		default:
-			return fmt.Errorf("%w: it is not IP", errCannotCut)
+			return fmt.Errorf("%w: it is not IP", ErrCannotCut)
 		}
 		l.ip, l.six = at, kind == typeIPv6
 		end, protocol, whole := endOfIP(frame, at, l.six)
 		if !whole || end > l.transport {
-			return fmt.Errorf("%w: its headers are not whole", errCannotCut)
+			return fmt.Errorf("%w: its headers are not whole", ErrCannotCut)
 		}
 		if end == l.transport {
 			return nil
@@ -95,10 +95,10 @@ func (l *layout) enter(frame []byte, at, end int, protocol byte) (inner, kind in
 		inner, kind = end, typeIPv6
 	case protocolGRE, protocolUDP:
 	default:
-		return 0, 0, fmt.Errorf("%w: protocol %d is before what is to be cut", errCannotCut, protocol)
+		return 0, 0, fmt.Errorf("%w: protocol %d is before what is to be cut", ErrCannotCut, protocol)
 	}
 	if l.depth+2 > tunnelsMost {
-		return 0, 0, fmt.Errorf("%w: it is in too many tunnels", errCannotCut)
+		return 0, 0, fmt.Errorf("%w: it is in too many tunnels", ErrCannotCut)
 	}
 	l.push(outer)
 	switch protocol {
@@ -121,12 +121,12 @@ func (l *layout) push(h header) {
 
 func (l *layout) enterGRE(frame []byte, at int) (inner, kind int, err error) {
 	if at+4 > l.transport || at+4 > len(frame) {
-		return 0, 0, fmt.Errorf("%w: its GRE header is not whole", errCannotCut)
+		return 0, 0, fmt.Errorf("%w: its GRE header is not whole", ErrCannotCut)
 	}
 	flags := binary.BigEndian.Uint16(frame[at:])
 	if flags&^(greChecksum|greKey) != 0 {
 		// A sequence number would have to be another in each piece.
-		return 0, 0, fmt.Errorf("%w: a GRE header with the flags %#04x", errCannotCut, flags)
+		return 0, 0, fmt.Errorf("%w: a GRE header with the flags %#04x", ErrCannotCut, flags)
 	}
 	l.push(header{headerGRE, at})
 	inner, kind = at+4, int(binary.BigEndian.Uint16(frame[at+2:]))
@@ -147,14 +147,14 @@ func (l *layout) enterGRE(frame []byte, at int) (inner, kind int, err error) {
 // network reads the type of an Ethernet header, at its first tag, and says what
 // follows.
 func network(frame []byte, at int) (next, kind int, err error) {
-	for ; at+2 <= len(frame); at += vlanTag {
+	for ; at+2 <= len(frame); at += VLANTag {
 		switch kind := int(binary.BigEndian.Uint16(frame[at:])); kind {
 		case 0x8100, 0x88a8, 0x9100:
 		default:
 			return at + 2, kind, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("%w: its headers are not whole", errCannotCut)
+	return 0, 0, fmt.Errorf("%w: its headers are not whole", ErrCannotCut)
 }
 
 // endOfIP says where an IP header ends, its extension headers included, and of which
@@ -194,7 +194,7 @@ func innermost(frame []byte, from, transport int) (at, kind int, err error) {
 			return at, typeIPv6, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("%w: no IP header is found in its tunnel", errCannotCut)
+	return 0, 0, fmt.Errorf("%w: no IP header is found in its tunnel", ErrCannotCut)
 }
 
 func isIPv4(frame []byte, at, transport int) bool {

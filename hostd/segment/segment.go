@@ -1,4 +1,4 @@
-package gate
+package segment
 
 import (
 	"encoding/binary"
@@ -8,36 +8,23 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/fifo"
 )
 
-// Of struct virtio_net_hdr, linux/virtio_net.h, in the host's byte order.
-const (
-	vnetFlags, vnetGSO                         = 0, 1
-	vnetHeaderLen, vnetSize                    = 2, 4
-	vnetChecksumStart, vnetChecksumOffset      = 6, 8
-	needsChecksum                         byte = 1
-	gsoNone, gsoTCP4, gsoTCP6, gsoUDP     byte = 0, 1, 4, 5
-	gsoECN                                byte = 0x80
-)
+// PiecesMost is into how many pieces a frame may be cut.
+const PiecesMost = 768
 
-// piecesMost is into how many pieces a frame may be cut.
-const piecesMost = 768
+// ErrCannotCut says why a frame cannot be cut.
+var ErrCannotCut = errors.New("a frame of many segments that cannot be cut")
 
-var errCannotCut = errors.New("a frame of many segments that cannot be cut")
-
-// segmented tells whether a frame stands for many.
-func segmented(frame []byte) bool { return frame[vnetGSO] != gsoNone }
-
-// cutter makes of one frame that stands for many the frames that it stands for, as a
+// Cutter makes of one frame that stands for many the frames that it stands for, as a
 // network card does. It is used again.
-type cutter struct {
+type Cutter struct {
 	pieces fifo.Queue[struct{}]
 	buffer []byte
-	batch  [sendBatch][]byte // being handed in
 }
 
-// cut fills pieces. The kernel completes their checksums, or leaves that to the guest;
-// those of frames in tunnels are complete, since not every network card can complete
-// the inner ones.
-func (c *cutter) cut(frame []byte) error {
+// Cut makes the pieces of a frame. The kernel completes their checksums, or leaves that to
+// the guest; those of frames in tunnels are complete, since not every network card can
+// complete the inner ones.
+func (c *Cutter) Cut(frame []byte) error {
 	c.pieces.Drop(c.pieces.Len())
 	l, err := layoutOf(frame)
 	if err != nil {
@@ -54,8 +41,14 @@ func (c *cutter) cut(frame []byte) error {
 	return nil
 }
 
-// some adds to a batch, as far as it has room, the pieces from number i on.
-func (c *cutter) some(batch [][]byte, i int) [][]byte {
+// Len counts the pieces.
+func (c *Cutter) Len() int { return c.pieces.Len() }
+
+// Piece is valid until the next frame is cut.
+func (c *Cutter) Piece(i int) []byte { return c.pieces.Data(i) }
+
+// Batch adds to a batch, as far as it has room, the pieces from number i on.
+func (c *Cutter) Batch(batch [][]byte, i int) [][]byte {
 	for ; i < c.pieces.Len() && len(batch) < cap(batch); i++ {
 		batch = append(batch, c.pieces.Data(i))
 	}
@@ -63,9 +56,9 @@ func (c *cutter) some(batch [][]byte, i int) [][]byte {
 }
 
 func layoutOf(frame []byte) (l layout, err error) {
-	native, kind := binary.NativeEndian, frame[vnetGSO]&^gsoECN
-	l.size = int(native.Uint16(frame[vnetSize:]))
-	l.transport = vnetHeader + int(native.Uint16(frame[vnetChecksumStart:]))
+	native, kind := binary.NativeEndian, frame[fieldKind]&^gsoECN
+	l.size = int(native.Uint16(frame[fieldSize:]))
+	l.transport = VirtioHeader + int(native.Uint16(frame[fieldChecksumStart:]))
 	l.tcp = kind != gsoUDP
 	if err := l.find(frame); err != nil {
 		return l, err
@@ -75,16 +68,16 @@ func layoutOf(frame []byte) (l layout, err error) {
 		head = l.transport + 20
 	}
 	switch {
-	case kind != gsoTCP4 && kind != gsoTCP6 && kind != gsoUDP, frame[vnetFlags]&needsChecksum == 0, l.size == 0:
-		return l, fmt.Errorf("%w: virtio header % x", errCannotCut, frame[:vnetHeader])
+	case kind != gsoTCP4 && kind != gsoTCP6 && kind != gsoUDP, frame[fieldFlags]&needsChecksum == 0, l.size == 0:
+		return l, fmt.Errorf("%w: virtio header % x", ErrCannotCut, frame[:VirtioHeader])
 	case head > len(frame), l.odd:
-		return l, fmt.Errorf("%w: its headers are not whole", errCannotCut)
+		return l, fmt.Errorf("%w: its headers are not whole", ErrCannotCut)
 	}
 	if l.payload = head; l.tcp {
 		l.payload = l.transport + int(frame[l.transport+12]>>4)*4
 	}
-	if l.payload < head || l.payload >= len(frame) || (len(frame)-l.payload-1)/l.size >= piecesMost {
-		return l, fmt.Errorf("%w: %d bytes in segments of %d", errCannotCut, len(frame), l.size)
+	if l.payload < head || l.payload >= len(frame) || (len(frame)-l.payload-1)/l.size >= PiecesMost {
+		return l, fmt.Errorf("%w: %d bytes in segments of %d", ErrCannotCut, len(frame), l.size)
 	}
 	return l, nil
 }
@@ -92,9 +85,9 @@ func layoutOf(frame []byte) (l layout, err error) {
 // mend writes into a piece what differs from the whole.
 func (l *layout) mend(b []byte, i int, last bool) {
 	native, big := binary.NativeEndian, binary.BigEndian
-	b[vnetGSO] = gsoNone
-	native.PutUint16(b[vnetHeaderLen:], 0)
-	native.PutUint16(b[vnetSize:], 0)
+	b[fieldKind] = gsoNone
+	native.PutUint16(b[fieldHeaderLength:], 0)
+	native.PutUint16(b[fieldSize:], 0)
 	length := len(b) - l.transport
 	protocol, addresses := uint32(6), b[l.ip+12:l.ip+20]
 	if l.six {
@@ -120,7 +113,7 @@ func (l *layout) mend(b []byte, i int, last bool) {
 		} else {
 			putUDPSum(b[at:], sum)
 		}
-		clear(b[:vnetHeader])
+		clear(b[:VirtioHeader])
 		l.mendTunnels(b, i, ^pseudo)
 	}
 }
