@@ -12,6 +12,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 	"github.com/stillpoint-ft/stillpoint/hostd/segment"
+	"github.com/stillpoint-ft/stillpoint/hostd/station"
 )
 
 // Port names the two ends of one wire.
@@ -121,7 +122,7 @@ type port struct {
 	uplinkKnown, tapKnown *knownLink
 	fromTap               []byte
 	fromUplink            []byte
-	learned               addressBook
+	learned               *station.Book
 	drain                 func(fd int) // drainTapLocked, made once
 	// fromTapCut and fromUplinkCut cut what is in tunnels, when it is read.
 	fromTapCut, fromUplinkCut segment.Cutter
@@ -257,12 +258,11 @@ func openPort(p Port, wires Wires) (*port, error) {
 	}
 	opened.flight.Start(taken)
 	opened.uplinkKnown, opened.tapKnown = newKnownLink(p.Name, p.Uplink, false), newKnownLink(p.Name, p.Tap, true)
-	opened.learned.own = p.MAC
 	var named []Address
 	for _, a := range p.Addresses {
 		named = append(named, Address{Addr: a})
 	}
-	opened.learned.replace(named)
+	opened.learned = station.NewBook(p.MAC, named...)
 	return opened, nil
 }
 

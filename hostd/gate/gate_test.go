@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -355,14 +354,8 @@ func TestVLANTagSurvives(t *testing.T) {
 func TestLearnsAndAnnouncesAddresses(t *testing.T) {
 	w := newWire(t, Options{})
 	w.Pass()
-	arp, err := gratuitousARP(guestMAC, netip.MustParseAddr("10.1.0.1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	na, err := neighbourAdvertisement(guestMAC, netip.MustParseAddr("fd00::1"), NoRouter)
-	if err != nil {
-		t.Fatal(err)
-	}
+	arp := says(t, guestMAC, v4, Tags{}, RouterUnknown)
+	na := says(t, guestMAC, v6, Tags{}, NoRouter)
 	for _, f := range [][]byte{arp, na} {
 		if err := w.guest.send(append(make([]byte, vnetHeader), f...)); err != nil {
 			t.Fatal(err)
@@ -395,20 +388,6 @@ func TestAnnouncesAgainOnlyWhatPasses(t *testing.T) {
 		if announces := w.stats.announced.Load() != before; announces != step.announces {
 			t.Errorf("%s: announces %v", step.what, announces)
 		}
-	}
-}
-
-func TestAnnouncementFrames(t *testing.T) {
-	unknown, err := announcements(guestMAC, nil)
-	if err != nil || len(unknown) != 1 || binary.BigEndian.Uint16(unknown[0][12:]) != 0x8035 {
-		t.Fatalf("want one RARP frame, got %x (%v)", unknown, err)
-	}
-	known, err := announcements(guestMAC, []Address{{Addr: netip.MustParseAddr("10.1.0.1")}, {Addr: netip.MustParseAddr("fd00::1")}})
-	if err != nil || len(known) != 2 {
-		t.Fatalf("want two frames, got %d (%v)", len(known), err)
-	}
-	if known[1][54] != 136 || known[1][58]&0x20 == 0 {
-		t.Fatalf("want an overriding neighbour advertisement, got %x", known[1])
 	}
 }
 

@@ -89,7 +89,7 @@ func (g *Gate) receiveSome(i, fd int) (more bool, err error) {
 		if n >= vnetHeader+ethernetHead {
 			// A standby hears the machine itself, and so does who is taking it over.
 			if g.in.opened && g.in.mode != dropping {
-				p.learned.heard(p.fromUplink[vnetHeader:n])
+				p.learned.Hear(p.fromUplink[vnetHeader:n])
 			}
 			g.arrive(p, p.fromUplink[:n])
 		}

@@ -36,7 +36,7 @@ func (g *Gate) drainTapLocked(i, fd, most int) (all bool, err error) {
 		if n < vnetHeader+ethernetHead {
 			continue
 		}
-		p.learned.snoop(p.fromTap[vnetHeader:n])
+		p.learned.Snoop(p.fromTap[vnetHeader:n])
 		g.leave(p, p.fromTap[:n])
 	}
 	return false, nil

@@ -1,12 +1,12 @@
-package gate
+package station
 
 import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
-
-	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
+
+const vlanTag = 4
 
 // addressesPerPort bounds the book, and the list of stations beside it: the guest is
 // not trusted. Whom it has spoken for least recently makes room.
@@ -36,14 +36,22 @@ type Address struct {
 	Router Router
 }
 
-// addressBook keeps the addresses that the guest has shown to be its own on one
-// port, and the stations, by which its frames are sent, that have none.
-type addressBook struct {
-	sync.Mutex
+// Book keeps the addresses that the guest has shown to be its own on one port, and the
+// stations, by which its frames are sent, that have none. All methods may be called
+// concurrently.
+type Book struct {
+	mu              sync.Mutex
 	own             [6]byte
 	known, stations []noted
 	clock           uint64
 	last            Address // the station that spoke last
+}
+
+// NewBook of a port with its own MAC address, for what its guest is known to have.
+func NewBook(own [6]byte, known ...Address) *Book {
+	b := &Book{own: own}
+	b.Replace(known)
+	return b
 }
 
 type noted struct {
@@ -73,7 +81,7 @@ func untag(frame []byte) (tags Tags, kind uint16, body []byte) {
 			return tags, 0, nil
 		}
 		tags[i] = uint32(kind)<<16 | uint32(binary.BigEndian.Uint16(frame[at+2:])&0xfff)
-		at += segment.VLANTag
+		at += vlanTag
 	}
 }
 
@@ -101,11 +109,11 @@ func claimed(frame []byte, kind uint16, body []byte) (c claim, ok bool) {
 	return c, single && c.addr.IsValid() && !c.addr.IsUnspecified() && !c.addr.IsMulticast()
 }
 
-// snoop learns from a frame of the guest.
-func (b *addressBook) snoop(frame []byte) {
+// Snoop learns from a frame of the guest, which begins with a whole Ethernet header.
+func (b *Book) Snoop(frame []byte) {
 	tags, kind, body := untag(frame)
-	b.Lock()
-	defer b.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if station := (Address{MAC: [6]byte(frame[6:12]), Tags: tags}); station != b.last && station.MAC[0]&1 == 0 {
 		b.last = station
 		b.stations = b.note(b.stations, station)
@@ -115,13 +123,13 @@ func (b *addressBook) snoop(frame []byte) {
 	}
 }
 
-// heard learns from a frame of the network: what another says to have is the guest's
+// Hear learns from such a frame of the network: what another says to have is the guest's
 // no longer, until the guest says so again, and neither is a station that is there.
-func (b *addressBook) heard(frame []byte) {
+func (b *Book) Hear(frame []byte) {
 	mac := [6]byte(frame[6:12])
 	tags, kind, body := untag(frame)
-	b.Lock()
-	defer b.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if mac != b.own {
 		b.moved(mac, tags)
 	}
@@ -134,7 +142,7 @@ func (b *addressBook) heard(frame []byte) {
 }
 
 // moved: a station is in the network, and its addresses with it.
-func (b *addressBook) moved(mac [6]byte, tags Tags) {
+func (b *Book) moved(mac [6]byte, tags Tags) {
 	there := func(a Address) bool { return a.MAC == mac && a.Tags == tags }
 	b.stations, b.known = remove(b.stations, there), remove(b.known, there)
 	if b.last == (Address{MAC: mac, Tags: tags}) {
@@ -142,7 +150,7 @@ func (b *addressBook) moved(mac [6]byte, tags Tags) {
 	}
 }
 
-func (b *addressBook) macOf(a Address) [6]byte {
+func (b *Book) macOf(a Address) [6]byte {
 	if a.MAC == ([6]byte{}) {
 		return b.own
 	}
@@ -160,7 +168,7 @@ func remove(all []noted, gone func(Address) bool) []noted {
 }
 
 // note writes an address down. An IP address is at one station of a VLAN.
-func (b *addressBook) note(all []noted, a Address) []noted {
+func (b *Book) note(all []noted, a Address) []noted {
 	b.clock++
 	oldest := 0
 	for i := range all {
@@ -183,10 +191,10 @@ func (b *addressBook) note(all []noted, a Address) []noted {
 	return all
 }
 
-// list is what is to be announced: addresses, then the stations that have none.
-func (b *addressBook) list(port int) (all []Address) {
-	b.Lock()
-	defer b.Unlock()
+// List is what is to be announced of a port: addresses, then the stations that have none.
+func (b *Book) List(port int) (all []Address) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	covered := func(mac [6]byte, tags Tags) bool {
 		for _, n := range b.known {
 			if n.Tags == tags && b.macOf(n.Address) == mac {
@@ -208,10 +216,10 @@ func (b *addressBook) list(port int) (all []Address) {
 	return all
 }
 
-// replace forgets everything and writes down what another host has seen.
-func (b *addressBook) replace(all []Address) {
-	b.Lock()
-	defer b.Unlock()
+// Replace forgets everything and writes down what another host has seen.
+func (b *Book) Replace(all []Address) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.known, b.stations, b.last = nil, nil, Address{}
 	for _, a := range all {
 		a.Port = 0
@@ -221,26 +229,5 @@ func (b *addressBook) replace(all []Address) {
 		case !a.Addr.IsValid():
 			b.stations = b.note(b.stations, a)
 		}
-	}
-}
-
-// Addresses lists what the specification tells and what the guest has shown.
-func (g *Gate) Addresses() (all []Address) {
-	for i, p := range g.ports {
-		all = append(all, p.learned.list(i)...)
-	}
-	return all
-}
-
-// Learn takes the addresses that another host has seen in place of those known here.
-func (g *Gate) Learn(addresses []Address) {
-	for i, p := range g.ports {
-		var own []Address
-		for _, a := range addresses {
-			if a.Port == i {
-				own = append(own, a)
-			}
-		}
-		p.learned.replace(own)
 	}
 }
