@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 )
 
 // TestAnOpenGateAllocatesNothing passes frames through, each way and in each mode,
@@ -49,7 +51,7 @@ func TestAnOpenGateAllocatesNothing(t *testing.T) {
 					}
 					total++
 					if total%50 == 0 {
-						eventually(t, "frames pass", func() bool { return c.done(w) == total })
+						netns.Eventually(t, "frames pass", func() bool { return c.done(w) == total })
 					}
 				}
 			}

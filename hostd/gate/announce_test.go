@@ -13,6 +13,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/hostd/station"
 )
 
@@ -37,7 +38,7 @@ func TestWhatTheNetworkClaimsIsHeard(t *testing.T) {
 	w.OpenInput()
 	w.Learn([]Address{{Addr: v4, MAC: guestMAC}})
 	must(t, w.network.send(append(make([]byte, vnetHeader), says(t, peerMAC, v4, Tags{}, RouterUnknown)...)))
-	eventually(t, "the address is another's", func() bool { return len(w.Addresses()) == 0 })
+	netns.Eventually(t, "the address is another's", func() bool { return len(w.Addresses()) == 0 })
 }
 
 // TestWhoTakesOverHearsTheMachine: frames that its old primary let go last say nothing of
@@ -47,13 +48,13 @@ func TestWhoTakesOverHearsTheMachine(t *testing.T) {
 	w.Learn([]Address{{Addr: v4, MAC: virtualMAC}})
 	w.HoldInput()
 	must(t, w.network.send(append(make([]byte, vnetHeader), says(t, virtualMAC, v4, Tags{}, RouterUnknown)...)))
-	eventually(t, "the frame has come", func() bool { return w.Stats().InputHeld == 1 })
+	netns.Eventually(t, "the frame has come", func() bool { return w.Stats().InputHeld == 1 })
 	if got := w.Addresses(); len(got) != 1 {
 		t.Errorf("known are %+v", got)
 	}
 	w.OpenInput()
 	must(t, w.network.send(frame(virtualMAC, 1)))
-	eventually(t, "the station is elsewhere", func() bool { return len(w.Addresses()) == 0 })
+	netns.Eventually(t, "the station is elsewhere", func() bool { return len(w.Addresses()) == 0 })
 }
 
 // TestAnnouncementsLeaveTheDefaultRoute: a host on the LAN has it from the guest's
@@ -72,8 +73,8 @@ func TestAnnouncementsLeaveTheDefaultRoute(t *testing.T) {
 			}
 			w.Pass()
 			advertise := func() { must(t, w.guest.send(append(make([]byte, vnetHeader), routerAdvertisement(t, router)...))) }
-			eventually(t, "the host has a default route", func() bool { advertise(); return route() != "" })
-			eventually(t, "the address is known", func() bool { return len(w.Addresses()) > 0 })
+			netns.Eventually(t, "the host has a default route", func() bool { advertise(); return route() != "" })
+			netns.Eventually(t, "the address is known", func() bool { return len(w.Addresses()) > 0 })
 			if !known {
 				w.Learn([]Address{{Addr: router, MAC: guestMAC}})
 			}
@@ -87,7 +88,7 @@ func TestAnnouncementsLeaveTheDefaultRoute(t *testing.T) {
 			must(t, exec.Command("ip", "-6", "neigh", "add", last.String(), "lladdr", "02:00:00:00:00:77", "nud", "stale", "dev", "network").Run())
 			f := says(t, guestMAC, last, Tags{}, NoRouter)
 			must(t, w.guest.send(append(make([]byte, vnetHeader), f...)))
-			eventually(t, "the host has worked on it", func() bool { return strings.Contains(neighbour(), last.String()+" lladdr 52:54:00:01:02:03") })
+			netns.Eventually(t, "the host has worked on it", func() bool { return strings.Contains(neighbour(), last.String()+" lladdr 52:54:00:01:02:03") })
 			if route() == "" {
 				t.Error("the announcement has taken the host's default route away")
 			}

@@ -5,21 +5,23 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/netdev"
 )
 
 // still is a wire through which nothing moves by itself, so that calls can be
 // counted.
 type still struct {
 	*wire
-	tap, uplink         *socket
+	tap, uplink         *netdev.Socket
 	tapFile, uplinkFile int // their descriptors
 }
 
 func newStill(t testing.TB, c way) *still {
 	s := &still{wire: wireOf(t, Options{HeldOutput: 1 << 20, HeldInput: 1 << 20}, bind)}
-	s.tap, s.uplink = s.ports[0].tap.(*tapSocket).socket, s.ports[0].uplink.(*socket)
-	s.tap.raw.Control(func(fd uintptr) { s.tapFile = int(fd) })
-	s.uplink.raw.Control(func(fd uintptr) { s.uplinkFile = int(fd) })
+	s.tap, s.uplink = s.ports[0].tap.(*netdev.Tap).Socket, s.ports[0].uplink.(*netdev.Socket)
+	s.tap.Now(func(fd int) { s.tapFile = fd })
+	s.uplink.Now(func(fd int) { s.uplinkFile = fd })
 	c.set(s)
 	return s
 }
@@ -46,21 +48,21 @@ var ways = []way{
 }
 
 // far is where the frames come from; from and to are the gate's own ends.
-func (c way) far(s *still) *socket {
+func (c way) far(s *still) *end {
 	if c.output {
 		return s.guest
 	}
 	return s.network
 }
 
-func (c way) from(s *still) *socket {
+func (c way) from(s *still) *netdev.Socket {
 	if c.output {
 		return s.tap
 	}
 	return s.uplink
 }
 
-func (c way) to(s *still) *socket {
+func (c way) to(s *still) *netdev.Socket {
 	if c.output {
 		return s.uplink
 	}
@@ -122,16 +124,19 @@ func TestSystemCallsPerFrame(t *testing.T) {
 			s, frame := newStill(t, c), frame(guestMAC, 1)
 			from, to := c.from(s), c.to(s)
 			for _, burst := range bursts {
-				reads, writes := from.reads, to.writes
+				reads, _ := from.Calls()
+				_, writes := to.Calls()
 				s.pass(t, c, frame, burst)
-				if got := from.reads - reads; got != uint64(burst)+1 {
+				readsAfter, _ := from.Calls()
+				if got := readsAfter - reads; got != uint64(burst)+1 {
 					t.Errorf("%d calls to receive %d frames", got, burst)
 				}
 				calls := uint64(burst)
 				if c.waits {
 					calls = 1
 				}
-				if got := to.writes - writes; got != calls {
+				_, writesAfter := to.Calls()
+				if got := writesAfter - writes; got != calls {
 					t.Errorf("%d calls to send %d frames, want %d", got, burst, calls)
 				}
 			}

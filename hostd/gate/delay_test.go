@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/e2e/offload"
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
@@ -42,8 +43,8 @@ func TestOnlyASlowGuestAgesFrames(t *testing.T) {
 			free()
 			pass(99 * delay) // what was held for so long may be worked off for as long
 			read := 0
-			eventually(t, "all are read", func() bool {
-				read += len(w.qemus[0].readAll())
+			netns.Eventually(t, "all are read", func() bool {
+				read += len(w.qemus[0].ReadAll())
 				return read+int(w.Stats().InputDropped) == frames
 			})
 			if s := w.Stats(); s.InputDropped > 0 {
@@ -72,7 +73,7 @@ func (w *realWire) stopTime() (pass func(time.Duration)) {
 
 func (w *realWire) waits(frames int) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("%d frames wait", frames), func() bool { return w.Stats().InputHeld == frames })
+	netns.Eventually(w.t, fmt.Sprintf("%d frames wait", frames), func() bool { return w.Stats().InputHeld == frames })
 }
 
 // TestAnOverloadedGuestGetsFreshFrames: what a guest reads late is not what came first.
@@ -80,15 +81,15 @@ func TestAnOverloadedGuestGetsFreshFrames(t *testing.T) {
 	w := newRealWire(t, 1, Options{InputDelay: 50 * time.Millisecond})
 	w.OpenInput()
 	w.send(0, 1, 2000)
-	eventually(t, "the oldest that wait are dropped", func() bool { s := w.Stats(); return s.InputHeld == 0 && s.InputLate > 0 })
-	eventually(t, "what QEMU does not take from the tap is dropped, too", func() bool {
+	netns.Eventually(t, "the oldest that wait are dropped", func() bool { s := w.Stats(); return s.InputHeld == 0 && s.InputLate > 0 })
+	netns.Eventually(t, "what QEMU does not take from the tap is dropped, too", func() bool {
 		w.send(0, 2001, 2100)
 		return w.Stats().InputDelivered < lane.FlightMost
 	})
 	var last []byte
-	eventually(t, "the newest arrives", func() bool {
+	netns.Eventually(t, "the newest arrives", func() bool {
 		w.send(0, 3000, 3000)
-		if all := w.qemus[0].readAll(); len(all) > 0 {
+		if all := w.qemus[0].ReadAll(); len(all) > 0 {
 			if bytes.Contains(all[0], []byte("frame 0001")) {
 				t.Fatal("the oldest frame was still there")
 			}
@@ -113,26 +114,26 @@ func TestInjectedFramesComeFirst(t *testing.T) {
 	}
 	next := 1
 	read := func() {
-		for _, f := range w.qemus[0].readAll() {
+		for _, f := range w.qemus[0].ReadAll() {
 			if !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", next)) {
 				t.Fatalf("got %q, want frame %d", f[24:], next)
 			}
 			next++
 		}
 	}
-	eventually(t, "the injected are read while others are held", func() bool { read(); return next > injected })
+	netns.Eventually(t, "the injected are read while others are held", func() bool { read(); return next > injected })
 	w.OpenInput()
-	eventually(t, "all are read", func() bool { read(); return next > injected+live })
+	netns.Eventually(t, "all are read", func() bool { read(); return next > injected+live })
 	if s := w.Stats(); s.InputDropped > 0 {
 		t.Errorf("%+v", s)
 	}
 	w.HoldInput() // of a checkpoint
 	w.Inject(Frame{Data: frame(peerMAC, next)})
-	if n := len(w.qemus[0].readAll()); n != 0 {
+	if n := len(w.qemus[0].ReadAll()); n != 0 {
 		t.Errorf("%d frames came while input was held", n)
 	}
 	w.OpenInput()
-	eventually(t, "the late one is read", func() bool { read(); return next > injected+live+1 })
+	netns.Eventually(t, "the late one is read", func() bool { read(); return next > injected+live+1 })
 }
 
 // TestAFrameThatNoTapTakes is dropped, counted and told of once; others pass.
@@ -150,7 +151,7 @@ func TestAFrameThatNoTapTakes(t *testing.T) {
 	w.Inject(Frame{Data: bad})
 	w.send(0, 2, 2)
 	w.delivered(1)
-	if s := w.Stats(); s.InputDropped != 1 || len(w.qemus[0].readAll()) != 1 || !w.ports[0].toldRefused {
+	if s := w.Stats(); s.InputDropped != 1 || len(w.qemus[0].ReadAll()) != 1 || !w.ports[0].toldRefused {
 		t.Errorf("%+v", s)
 	}
 }
@@ -163,11 +164,11 @@ func TestWhatWasHeldOnceAges(t *testing.T) {
 	w.HoldInput()
 	const frames = lane.FlightMost + 50
 	w.send(0, 1, frames)
-	eventually(t, "the frames wait", func() bool { return w.Stats().InputHeld == frames })
+	netns.Eventually(t, "the frames wait", func() bool { return w.Stats().InputHeld == frames })
 	began := time.Now()
-	eventually(t, "they have been held for long", func() bool { return time.Since(began) > 2*delay })
+	netns.Eventually(t, "they have been held for long", func() bool { return time.Since(began) > 2*delay })
 	w.OpenInput()
-	eventually(t, "what the guest does not take is dropped", func() bool {
+	netns.Eventually(t, "what the guest does not take is dropped", func() bool {
 		w.HoldInput()
 		w.OpenInput()
 		return w.Stats().InputDropped > 0

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 )
 
 // stuff makes an uplink take a few frames, 1600 bytes and 3000 more that wait in the
@@ -44,7 +46,7 @@ func (w *wire) untilItWaits(t *testing.T) (sent int) {
 	for w.Stats().Waiting < 20 {
 		sent++
 		w.send(t, w.guest, guestMAC, sent, sent)
-		eventually(t, "the frame is taken from the tap", func() bool {
+		netns.Eventually(t, "the frame is taken from the tap", func() bool {
 			s := w.Stats()
 			return int(s.Released+s.Lost)+s.Waiting == sent
 		})
@@ -66,7 +68,7 @@ func TestAnUplinkThatTakesNothingStopsNobody(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Fatalf("the guest stands still for %v while its frames wait for the uplink", took)
 	}
-	eventually(t, "all have left or are lost, and say so", func() bool {
+	netns.Eventually(t, "all have left or are lost, and say so", func() bool {
 		s := w.Stats()
 		return s.Waiting == 0 && s.Released > 0 && s.Lost > 0 && s.Released+s.Lost == frames
 	})
@@ -80,7 +82,7 @@ func TestWhatWaitsForAnUplinkKeepsItsOrder(t *testing.T) {
 	open() // what the kernel holds is lost with the shaping
 	w.send(t, w.guest, guestMAC, sent+1, sent+5)
 	for last := 0; last < sent+5; {
-		eventually(t, "the next frame", func() bool { return peek(t, w.network) != 0 })
+		netns.Eventually(t, "the next frame", func() bool { return peek(t, w.network) != 0 })
 		n := peek(t, w.network)
 		if n <= last || last > sent && n != last+1 {
 			t.Fatalf("frame %d came after frame %d", n, last)
@@ -88,14 +90,14 @@ func TestWhatWaitsForAnUplinkKeepsItsOrder(t *testing.T) {
 		last = n
 		readFrame(t, w.network, time.Second)
 	}
-	eventually(t, "all are counted", func() bool {
+	netns.Eventually(t, "all are counted", func() bool {
 		s := w.Stats()
 		return s.Lost == 0 && int(s.Released) == sent+5
 	})
 }
 
 // drained reads the frames up to number last that have arrived by now.
-func drained(t *testing.T, s *socket, last int) map[int]bool {
+func drained(t *testing.T, s *end, last int) map[int]bool {
 	t.Helper()
 	got := map[int]bool{}
 	for n := 1; n <= last; n++ {
@@ -115,7 +117,7 @@ func TestWhatWaitsForAnUplinkIsBounded(t *testing.T) {
 	stuff(t, "uplink")
 	w.Pass()
 	w.send(t, w.guest, guestMAC, 1, 300)
-	eventually(t, "what does not fit is lost", func() bool {
+	netns.Eventually(t, "what does not fit is lost", func() bool {
 		s := w.Stats()
 		return s.Waiting == 5 && s.Lost > 0 && int(s.Released+s.Lost)+s.Waiting == 300
 	})
@@ -135,7 +137,7 @@ func TestNothingWaitsBeyondItsTime(t *testing.T) {
 	if !w.Release(1, time.Now().Add(time.Second)) {
 		t.Skip("this machine takes a second to release an epoch")
 	}
-	eventually(t, "nothing waits any more", func() bool { return w.Stats().Waiting == 0 })
+	netns.Eventually(t, "nothing waits any more", func() bool { return w.Stats().Waiting == 0 })
 	s := w.Stats()
 	if s.Lost == 0 || s.Released+s.Lost != frames {
 		t.Fatalf("%+v", s)
@@ -229,7 +231,7 @@ func TestNothingLeavesAfterSilence(t *testing.T) {
 		}
 	}
 	w.send(t, w.guest, guestMAC, sent+6, sent+9)
-	eventually(t, "what the guest says is dropped", func() bool { return w.Stats().Dropped >= before.Dropped+4 })
+	netns.Eventually(t, "what the guest says is dropped", func() bool { return w.Stats().Dropped >= before.Dropped+4 })
 	w.expectNothing(t, w.network, "uplink")
 	if s := w.Stats(); s.Released != before.Released || s.Resent != 0 || s.Waiting != 0 {
 		t.Errorf("%+v", s)

@@ -9,6 +9,8 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 )
 
 // Of linux/bpf.h, for bpf_skb_adjust_room.
@@ -96,7 +98,7 @@ func encapsulate(t *testing.T, name string, inserted []byte, flags uint64) {
 		t.Fatalf("load a program: %v: %s", errno, log)
 	}
 	defer unix.Close(int(fd))
-	index := linkOf(t, name).Attrs().Index
+	index := netns.Link(t, name).Attrs().Index
 	qdisc := &netlink.GenericQdisc{QdiscType: "clsact", QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
 	if err := netlink.QdiscAdd(qdisc); err != nil {
 		t.Skipf("needs the queue discipline clsact: %v", err)

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 )
 
 // flood is an uplink that always has another frame, and the tap beside it, which takes
@@ -57,7 +59,7 @@ func TestAFloodHoldsUpNoCheckpoint(t *testing.T) {
 	}
 	g.OpenInput()
 	g.StartLog(LogAsync, 1<<20)
-	eventually(t, "the flood has begun", func() bool { return f.received.Load() > 1000 })
+	netns.Eventually(t, "the flood has begun", func() bool { return f.received.Load() > 1000 })
 	for range 200 {
 		g.in.next.Lock() // as the first thing that Lock does: from here on it is this call's turn
 		before := f.received.Load()

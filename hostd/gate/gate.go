@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/netdev"
 	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 	"github.com/stillpoint-ft/stillpoint/hostd/station"
 )
@@ -72,7 +73,7 @@ type Gate struct {
 	log     hclog.Logger
 	ports   []*port
 	wires   Wires
-	links   *links // nil where the wires are others than this host's interfaces
+	links   *netdev.Watcher // nil where the wires are others than this host's interfaces
 	changed func(Link)
 	now     func() time.Duration // since the gate was opened
 	limit   struct {
@@ -220,7 +221,7 @@ func bind(o Options) (*Gate, error) {
 		if g.wires, err = openInterfaces(); err != nil {
 			return nil, err
 		}
-		if g.links, err = openLinks(); err != nil {
+		if g.links, err = netdev.OpenWatcher(); err != nil {
 			g.Close()
 			return nil, err
 		}
@@ -249,7 +250,7 @@ func openPort(p Port, wires Wires) (*port, error) {
 		return nil, err
 	}
 	opened := &port{Port: p, tap: tap, uplink: uplink, egress: newEgress(),
-		fromTap: make([]byte, maxFrame), fromUplink: make([]byte, maxFrame)}
+		fromTap: make([]byte, netdev.MaxFrame), fromUplink: make([]byte, netdev.MaxFrame)}
 	taken, err := tap.Taken()
 	if err != nil {
 		tap.Close()
@@ -275,7 +276,9 @@ func (g *Gate) Close() {
 		p.tap.Close()
 		p.uplink.Close()
 	}
-	g.links.close()
+	if g.links != nil {
+		g.links.Close()
+	}
 	g.wg.Wait()
 	g.in.Lock()
 	defer g.in.Unlock()

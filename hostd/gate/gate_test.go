@@ -2,18 +2,14 @@ package gate
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 )
 
 var (
@@ -25,7 +21,7 @@ var (
 // interfaces are the guest and the network.
 type wire struct {
 	*Gate
-	guest, network *socket
+	guest, network *end
 	epoch          uint64
 }
 
@@ -37,16 +33,9 @@ func newWire(t *testing.T, o Options) *wire {
 
 func wireOf(t testing.TB, o Options, open func(Options) (*Gate, error)) *wire {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes a network namespace")
-	}
-	// The thread is thrown away with its namespace when the test ends.
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
+	netns.New(t)
 	for _, pair := range [][2]string{{"tap", "guest"}, {"uplink", "network"}} {
-		makeVeth(t, pair[0], pair[1])
+		netns.Veth(t, pair[0], pair[1])
 	}
 	o.Ports = []Port{{Name: "in", Tap: "tap", Uplink: "uplink", MAC: guestMAC}}
 	if o.HeldOutput == 0 {
@@ -68,40 +57,6 @@ func wireOf(t testing.TB, o Options, open func(Options) (*Gate, error)) *wire {
 	return w
 }
 
-func makeVeth(t testing.TB, a, b string) {
-	t.Helper()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = a
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: b}); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{a, b} {
-		os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
-		l, err := netlink.LinkByName(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.LinkSetUp(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{a, b} {
-		eventually(t, name+" is up", func() bool {
-			l, err := netlink.LinkByName(name)
-			return err == nil && l.Attrs().OperState == netlink.OperUp
-		})
-	}
-}
-
-func endpoint(t testing.TB, name string) *socket {
-	t.Helper()
-	s, err := openSocket(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // frame is a numbered frame of an ethertype that nobody else uses.
 func frame(from [6]byte, n int) []byte {
 	b := make([]byte, vnetHeader, 80)
@@ -111,7 +66,7 @@ func frame(from [6]byte, n int) []byte {
 	return append(b, fmt.Sprintf("frame %04d padded to a decent length........", n)...)
 }
 
-func (w *wire) send(t *testing.T, s *socket, from [6]byte, first, last int) {
+func (w *wire) send(t *testing.T, s *end, from [6]byte, first, last int) {
 	t.Helper()
 	for n := first; n <= last; n++ {
 		if err := s.send(frame(from, n)); err != nil {
@@ -121,7 +76,7 @@ func (w *wire) send(t *testing.T, s *socket, from [6]byte, first, last int) {
 }
 
 // expect reads the frames first to last, in order and nothing between them.
-func (w *wire) expect(t *testing.T, s *socket, first, last int) {
+func (w *wire) expect(t *testing.T, s *end, first, last int) {
 	t.Helper()
 	for n := first; n <= last; n++ {
 		got := readFrame(t, s, 5*time.Second)
@@ -136,7 +91,7 @@ func (w *wire) expect(t *testing.T, s *socket, first, last int) {
 
 // expectNothing proves silence by order: a marker sent after all else on the
 // same interface is the next frame to arrive.
-func (w *wire) expectNothing(t *testing.T, s *socket, through string) {
+func (w *wire) expectNothing(t *testing.T, s *end, through string) {
 	t.Helper()
 	marker := endpoint(t, through)
 	defer marker.Close()
@@ -146,62 +101,10 @@ func (w *wire) expectNothing(t *testing.T, s *socket, through string) {
 	w.expect(t, s, 9999, 9999)
 }
 
-func readFrame(t *testing.T, s *socket, limit time.Duration) []byte {
-	t.Helper()
-	s.file.SetReadDeadline(time.Now().Add(limit))
-	b := make([]byte, 2048)
-	for {
-		var got []byte
-		err := s.raw.Read(func(fd uintptr) bool {
-			n, again, _ := s.Receive(int(fd), b)
-			got = b[:n]
-			return !again
-		})
-		if err != nil {
-			return nil
-		}
-		if len(got) > vnetHeader+ethernetHead && binary.BigEndian.Uint16(got[vnetHeader+12:]) == 0x88b5 {
-			return got
-		}
-	}
-}
-
-// peek is the number of the next frame that has arrived; 0 if there is none. Frames
-// of others are read over.
-func peek(t *testing.T, s *socket) (n int) {
-	t.Helper()
-	b := make([]byte, 2048)
-	s.raw.Control(func(fd uintptr) {
-		for {
-			got, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			if err != nil {
-				return
-			}
-			if at := bytes.Index(b[:got], []byte("frame ")); at >= 0 {
-				fmt.Sscanf(string(b[at:at+10]), "frame %d", &n)
-				return
-			}
-			unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
-		}
-	})
-	return n
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not happen: %s", what)
-		}
-		runtime.Gosched()
-	}
-}
-
 func TestSilentUntilTold(t *testing.T) {
 	w := newWire(t, Options{})
 	w.send(t, w.guest, guestMAC, 1, 5)
-	eventually(t, "output dropped", func() bool { return w.Stats().Dropped >= 5 })
+	netns.Eventually(t, "output dropped", func() bool { return w.Stats().Dropped >= 5 })
 	w.expectNothing(t, w.network, "uplink")
 	w.Pass()
 	w.send(t, w.guest, guestMAC, 6, 9)
@@ -238,7 +141,7 @@ func TestFirstCutBeginsToHold(t *testing.T) {
 	w.expect(t, w.network, 1, 2)
 	w.Cut(1)
 	w.send(t, w.guest, guestMAC, 3, 3)
-	eventually(t, "output held", func() bool { return w.Stats().HeldFrames == 1 })
+	netns.Eventually(t, "output held", func() bool { return w.Stats().HeldFrames == 1 })
 	w.expectNothing(t, w.network, "uplink")
 }
 
@@ -248,10 +151,10 @@ func TestOutputLeavesAtOnce(t *testing.T) {
 	w.Pass()
 	w.Cut(1)
 	w.send(t, w.guest, guestMAC, 1, 1)
-	eventually(t, "what nobody has allowed is held", func() bool { return w.Stats().HeldFrames == 1 })
+	netns.Eventually(t, "what nobody has allowed is held", func() bool { return w.Stats().HeldFrames == 1 })
 	w.PassUntil(never())
 	w.send(t, w.guest, guestMAC, 2, 2)
-	eventually(t, "what comes after it is held too", func() bool { return w.Stats().HeldFrames == 2 })
+	netns.Eventually(t, "what comes after it is held too", func() bool { return w.Stats().HeldFrames == 2 })
 	w.expectNothing(t, w.network, "uplink")
 	w.Cut(2)
 	w.Release(2, never())
@@ -262,20 +165,20 @@ func TestOutputLeavesAtOnce(t *testing.T) {
 		t.Fatalf("epoch 3 holds %d frames that have left", n)
 	}
 	w.send(t, w.guest, peerMAC, 5, 5)
-	eventually(t, "a frame that the policy keeps is held", func() bool { return w.Stats().HeldFrames == 1 })
+	netns.Eventually(t, "a frame that the policy keeps is held", func() bool { return w.Stats().HeldFrames == 1 })
 	w.Cut(4)
 	w.Release(4, never())
 	w.expect(t, w.network, 5, 5)
 	w.PassUntil(time.Now())
 	w.send(t, w.guest, guestMAC, 6, 6)
-	eventually(t, "what comes too late is held", func() bool { return w.Stats().HeldFrames == 1 })
+	netns.Eventually(t, "what comes too late is held", func() bool { return w.Stats().HeldFrames == 1 })
 	w.Cut(5)
 	w.Release(5, never())
 	w.expect(t, w.network, 6, 6)
 	w.PassUntil(never())
 	w.Hold()
 	w.send(t, w.guest, guestMAC, 7, 7)
-	eventually(t, "all is held", func() bool { return w.Stats().HeldFrames == 1 })
+	netns.Eventually(t, "all is held", func() bool { return w.Stats().HeldFrames == 1 })
 	w.expectNothing(t, w.network, "uplink")
 }
 
@@ -289,7 +192,7 @@ func TestSilenceIsForEver(t *testing.T) {
 	w.Pass()
 	w.Hold()
 	w.send(t, w.guest, guestMAC, 3, 4)
-	eventually(t, "output dropped", func() bool { return w.Stats().Dropped >= 2 })
+	netns.Eventually(t, "output dropped", func() bool { return w.Stats().Dropped >= 2 })
 	if err := w.Announce(); err != nil {
 		t.Fatal(err)
 	}
@@ -299,10 +202,10 @@ func TestSilenceIsForEver(t *testing.T) {
 func TestArrivingFramesWait(t *testing.T) {
 	w := newWire(t, Options{})
 	w.send(t, w.network, peerMAC, 1, 2)
-	eventually(t, "input dropped", func() bool { return w.Stats().InputDropped >= 2 })
+	netns.Eventually(t, "input dropped", func() bool { return w.Stats().InputDropped >= 2 })
 	w.HoldInput()
 	w.send(t, w.network, peerMAC, 3, 6)
-	eventually(t, "input held", func() bool { return w.Stats().InputHeld == 4 })
+	netns.Eventually(t, "input held", func() bool { return w.Stats().InputHeld == 4 })
 	w.expectNothing(t, w.guest, "tap")
 	w.OpenInput()
 	w.send(t, w.network, peerMAC, 7, 8)
@@ -316,7 +219,7 @@ func TestHeldOutputIsBounded(t *testing.T) {
 	w.HoldInput()
 	w.send(t, w.guest, guestMAC, 1, 5)
 	w.send(t, w.network, peerMAC, 1, 5)
-	eventually(t, "the bounds hold", func() bool {
+	netns.Eventually(t, "the bounds hold", func() bool {
 		s := w.Stats()
 		return s.HeldFrames == 3 && s.Dropped == 2 && s.InputHeld == 2 && s.InputDropped == 3
 	})
@@ -338,14 +241,7 @@ func TestVLANTagSurvives(t *testing.T) {
 	if err := w.guest.send(tagged); err != nil {
 		t.Fatal(err)
 	}
-	w.network.file.SetReadDeadline(time.Now().Add(time.Minute))
-	b := make([]byte, 2048)
-	var got []byte
-	w.network.raw.Read(func(fd uintptr) bool {
-		n, again, _ := w.network.Receive(int(fd), b)
-		got = b[:n]
-		return !again
-	})
+	got := w.network.next(5 * time.Second)
 	if !bytes.Equal(got[vnetHeader:], tagged[vnetHeader:]) {
 		t.Fatalf("got  %x\nwant %x", got, tagged)
 	}
@@ -361,7 +257,7 @@ func TestLearnsAndAnnouncesAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "both addresses learned", func() bool { return len(w.Addresses()) == 2 })
+	netns.Eventually(t, "both addresses learned", func() bool { return len(w.Addresses()) == 2 })
 }
 
 // TestAnnouncesAgainOnlyWhatPasses: from the first cut on another host may have
@@ -401,7 +297,7 @@ func TestALateReleaseStops(t *testing.T) {
 	w.expect(t, w.network, 1, 1)
 	w.Hold()
 	w.send(t, w.guest, guestMAC, 2, 4)
-	eventually(t, "output held", func() bool { return w.Stats().HeldFrames == 3 })
+	netns.Eventually(t, "output held", func() bool { return w.Stats().HeldFrames == 3 })
 	w.Cut(1)
 	if w.Release(1, time.Now()) {
 		t.Fatal("all left after the time was over")
@@ -413,19 +309,6 @@ func TestALateReleaseStops(t *testing.T) {
 	w.expect(t, w.network, 2, 4)
 	if s := w.Stats(); s.Released != 4 || s.HeldBytes != 0 {
 		t.Fatalf("%+v", s)
-	}
-}
-
-// TestALostFrameTakesNoOtherAlong: the kernel refuses frames longer than the MTU.
-func TestALostFrameTakesNoOtherAlong(t *testing.T) {
-	w := newWire(t, Options{})
-	long := append(frame(guestMAC, 2), make([]byte, 4000)...)
-	lost, err := w.ports[0].uplink.(*socket).SendAll([][]byte{frame(guestMAC, 1), long, frame(guestMAC, 3), long, frame(guestMAC, 5)})
-	if lost != 2 || !errors.Is(err, unix.EMSGSIZE) {
-		t.Fatalf("%d frames lost (%v), want 2", lost, err)
-	}
-	for _, n := range []int{1, 3, 5} {
-		w.expect(t, w.network, n, n)
 	}
 }
 

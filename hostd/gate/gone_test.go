@@ -9,7 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/journal"
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/netdev"
+	"github.com/stillpoint-ft/stillpoint/hostd/rtnetlink"
 )
 
 // storeAll is the log's far end, which takes all.
@@ -28,15 +31,15 @@ func TestATapThatIsGoneEndsNoCheckpoint(t *testing.T) {
 			w.StartLog(LogSync, 64<<20)
 			w.OpenInput()
 			w.send(0, 1, unread)
-			eventually(t, "the tap has what is not read", func() bool { w.storeAll(); return w.Stats().InputDelivered == uint64(unread) })
-			must(t, netlink.LinkDel(linkOf(t, "tap0")))
+			netns.Eventually(t, "the tap has what is not read", func() bool { w.storeAll(); return w.Stats().InputDelivered == uint64(unread) })
+			must(t, netlink.LinkDel(netns.Link(t, "tap0")))
 			const more = 1000
 			w.send(0, 1, more)
 			w.send(1, 1, 3)
 			read := 0
-			eventually(t, "what arrives for it is dropped", func() bool {
+			netns.Eventually(t, "what arrives for it is dropped", func() bool {
 				w.storeAll()
-				read += len(w.qemus[1].readAll())
+				read += len(w.qemus[1].ReadAll())
 				s := w.Stats()
 				return s.InputHeld == 0 && s.InputDropped >= more && s.InputDelivered+s.InputDropped == uint64(unread+more+3) && read == 3
 			})
@@ -65,12 +68,13 @@ func TestATapThatIsGoneKeepsNobodyBusy(t *testing.T) {
 	w.OpenInput()
 	w.send(0, 1, lane.FlightMost+1) // the last waits for room
 	w.delivered(lane.FlightMost)
-	must(t, netlink.LinkDel(linkOf(t, "tap0")))
-	eventually(t, "nothing waits", func() bool { return w.Stats().InputHeld == 0 })
+	must(t, netlink.LinkDel(netns.Link(t, "tap0")))
+	netns.Eventually(t, "nothing waits", func() bool { return w.Stats().InputHeld == 0 })
 	reads := func() uint64 {
 		w.out.Lock()
 		defer w.out.Unlock()
-		return w.ports[0].tap.(*tapSocket).reads
+		n, _ := w.ports[0].tap.(*netdev.Tap).Calls()
+		return n
 	}
 	was, said := reads(), log.Count("\n")
 	for n := range 20 {
@@ -99,39 +103,28 @@ func TestWhatIsInATapThatGoesDownIsRead(t *testing.T) {
 		before := w.Stats()
 		w.send(0, 1, 5)
 		w.delivered(before.InputDelivered + 5)
-		must(t, netlink.LinkSetDown(linkOf(t, "tap0")))
+		must(t, netlink.LinkSetDown(netns.Link(t, "tap0")))
 		w.send(0, 6, 105)
-		eventually(t, "what arrives is dropped", func() bool { return w.Stats().InputDropped == before.InputDropped+100 })
-		if n := len(w.qemus[0].readAll()); n != 5 {
+		netns.Eventually(t, "what arrives is dropped", func() bool { return w.Stats().InputDropped == before.InputDropped+100 })
+		if n := len(w.qemus[0].ReadAll()); n != 5 {
 			t.Errorf("QEMU read %d frames of a tap that is down, want 5", n)
 		}
 		if c := w.cut(); c.Tails[0] != 0 {
 			t.Errorf("%+v, want no tail", c)
 		}
 		w.OpenInput()
-		must(t, netlink.LinkSetUp(linkOf(t, "tap0")))
+		must(t, netlink.LinkSetUp(netns.Link(t, "tap0")))
 		w.send(0, 1, 5)
 		w.delivered(before.InputDelivered + 10)
-		if n := len(w.qemus[0].readAll()); n != 5 {
+		if n := len(w.qemus[0].ReadAll()); n != 5 {
 			t.Errorf("QEMU read %d frames of a tap that is up again, want 5", n)
 		}
-		if _, err := unix.Write(w.qemus[0].fd, frame(guestMAC, 1)); err != nil {
+		if _, err := unix.Write(w.qemus[0].FD, frame(guestMAC, 1)); err != nil {
 			t.Errorf("the guest cannot send: %v", err)
 		}
 	}
 	if n := log.Count("\n"); n > 15 {
 		t.Errorf("the log has %d lines of 300 frames:\n%s", n, log)
-	}
-}
-
-// TestThatATapWasDownIsNoNews: of one that is up nothing is dropped.
-func TestThatATapWasDownIsNoNews(t *testing.T) {
-	s := newStill(t, ways[0])
-	must(t, netlink.LinkSetDown(linkOf(t, "tap")))
-	must(t, netlink.LinkSetUp(linkOf(t, "tap")))
-	eventually(t, "it is up", func() bool { return linkOf(t, "tap").Attrs().OperState == netlink.OperUp })
-	if n, err := s.ports[0].tap.HandIn([][]byte{frame(peerMAC, 1), frame(peerMAC, 2)}); n != 2 || err != nil {
-		t.Errorf("%d of 2 frames were taken: %v", n, err)
 	}
 }
 
@@ -154,23 +147,23 @@ func TestATapThatGoesIsTold(t *testing.T) {
 	told := make(chan Link, 100)
 	w := newRealWire(t, 1, Options{Changed: func(l Link) { told <- l }})
 	is := func(state string) Link { return Link{Port: "port0", Name: "tap0", Tap: true, State: state} }
-	tap := linkOf(t, "tap0")
+	tap := netns.Link(t, "tap0")
 	for range 2 {
 		must(t, netlink.LinkSetDown(tap))
-		toldOf(t, told, is(linkDown))
+		toldOf(t, told, is(rtnetlink.Down))
 		must(t, netlink.LinkSetUp(tap))
-		toldOf(t, told, is(linkUp))
+		toldOf(t, told, is(rtnetlink.Up))
 	}
 	must(t, netlink.LinkSetDown(tap))
-	toldOf(t, told, is(linkDown))
+	toldOf(t, told, is(rtnetlink.Down))
 	must(t, netlink.LinkSetName(tap, "renamed"))
 	must(t, netlink.LinkSetUp(tap))
-	toldOf(t, told, is(linkUp))
+	toldOf(t, told, is(rtnetlink.Up))
 	must(t, netlink.LinkDel(tap))
-	toldOf(t, told, is(linkDown))
-	toldOf(t, told, is(linkGone))
-	openQEMU(t, "tap0")
-	must(t, netlink.LinkDel(linkOf(t, "uplink0")))
+	toldOf(t, told, is(rtnetlink.Down))
+	toldOf(t, told, is(rtnetlink.Gone))
+	netns.Tap(t, "tap0")
+	must(t, netlink.LinkDel(netns.Link(t, "uplink0")))
 	if l := <-told; l.Tap {
 		t.Errorf("of a tap that is not QEMU's is told %+v", l)
 	}
@@ -183,12 +176,12 @@ func TestATapThatGoesIsTold(t *testing.T) {
 func TestATapWhoseQEMUEndsIsNotTold(t *testing.T) {
 	told := make(chan Link, 100)
 	w := newRealWire(t, 1, Options{Changed: func(l Link) { told <- l }})
-	must(t, unix.IoctlSetInt(w.qemus[0].fd, unix.TUNSETPERSIST, 1))
+	must(t, unix.IoctlSetInt(w.qemus[0].FD, unix.TUNSETPERSIST, 1))
 	null, err := os.Open(os.DevNull)
 	must(t, err)
 	defer null.Close()
-	must(t, unix.Dup3(int(null.Fd()), w.qemus[0].fd, 0)) // closes the tap's
-	eventually(t, "the tap has no carrier", func() bool { return linkOf(t, "tap0").Attrs().RawFlags&unix.IFF_LOWER_UP == 0 })
-	must(t, netlink.LinkSetDown(linkOf(t, "tap0")))
-	toldOf(t, told, Link{Port: "port0", Name: "tap0", Tap: true, State: linkDown})
+	must(t, unix.Dup3(int(null.Fd()), w.qemus[0].FD, 0)) // closes the tap's
+	netns.Eventually(t, "the tap has no carrier", func() bool { return netns.Link(t, "tap0").Attrs().RawFlags&unix.IFF_LOWER_UP == 0 })
+	must(t, netlink.LinkSetDown(netns.Link(t, "tap0")))
+	toldOf(t, told, Link{Port: "port0", Name: "tap0", Tap: true, State: rtnetlink.Down})
 }

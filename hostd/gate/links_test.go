@@ -7,7 +7,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
+	"github.com/stillpoint-ft/stillpoint/hostd/rtnetlink"
 )
 
 // told collects what is said of uplinks.
@@ -45,15 +47,6 @@ func newToldWire(t *testing.T) (*wire, told) {
 	return w, c
 }
 
-func linkOf(t *testing.T, name string) netlink.Link {
-	t.Helper()
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -62,12 +55,12 @@ func must(t *testing.T, err error) {
 }
 
 // carries proves that frames pass both ways.
-func (w *wire) carries(t *testing.T, network *socket, n int) {
+func (w *wire) carries(t *testing.T, network *end, n int) {
 	t.Helper()
 	w.send(t, w.guest, guestMAC, n, n)
 	w.expect(t, network, n, n)
 	// The far end's own queue drops all for a moment after its carrier has come.
-	eventually(t, "the far end is up", func() bool { return linkOf(t, "network").Attrs().OperState == netlink.OperUp })
+	netns.Eventually(t, "the far end is up", func() bool { return netns.Link(t, "network").Attrs().OperState == netlink.OperUp })
 	w.send(t, network, peerMAC, n, n)
 	w.expect(t, w.guest, n, n)
 }
@@ -77,7 +70,7 @@ func (w *wire) loses(t *testing.T, frames int) {
 	t.Helper()
 	before := w.Stats()
 	w.send(t, w.guest, guestMAC, 1, frames)
-	eventually(t, "frames are counted as lost", func() bool { return w.Stats().Lost == before.Lost+uint64(frames) })
+	netns.Eventually(t, "frames are counted as lost", func() bool { return w.Stats().Lost == before.Lost+uint64(frames) })
 	if s := w.Stats(); s.Released != before.Released {
 		t.Fatalf("%d frames count as released, and none has left", s.Released-before.Released)
 	}
@@ -87,12 +80,12 @@ func TestAnUplinkThatGoesDownIsTold(t *testing.T) {
 	w, told := newToldWire(t)
 	w.carries(t, w.network, 1)
 	for range 2 {
-		must(t, netlink.LinkSetDown(linkOf(t, "uplink")))
-		told.expect(t, linkDown)
+		must(t, netlink.LinkSetDown(netns.Link(t, "uplink")))
+		told.expect(t, rtnetlink.Down)
 		w.loses(t, 10)
-		must(t, netlink.LinkSetUp(linkOf(t, "uplink")))
-		told.await(linkUp)
-		eventually(t, "it is known to be up", func() bool { return w.Links()[0].Up() })
+		must(t, netlink.LinkSetUp(netns.Link(t, "uplink")))
+		told.await(rtnetlink.Up)
+		netns.Eventually(t, "it is known to be up", func() bool { return w.Links()[0].Up() })
 		w.carries(t, w.network, 2)
 	}
 }
@@ -100,11 +93,11 @@ func TestAnUplinkThatGoesDownIsTold(t *testing.T) {
 // TestAnUplinkWithoutACarrierIsTold: the kernel takes frames for one all the same.
 func TestAnUplinkWithoutACarrierIsTold(t *testing.T) {
 	w, told := newToldWire(t)
-	must(t, netlink.LinkSetDown(linkOf(t, "network")))
-	told.expect(t, linkNoCarrier)
+	must(t, netlink.LinkSetDown(netns.Link(t, "network")))
+	told.expect(t, rtnetlink.NoCarrier)
 	w.loses(t, 10)
-	must(t, netlink.LinkSetUp(linkOf(t, "network")))
-	told.expect(t, linkUp)
+	must(t, netlink.LinkSetUp(netns.Link(t, "network")))
+	told.expect(t, rtnetlink.Up)
 	w.carries(t, w.network, 1)
 }
 
@@ -112,12 +105,12 @@ func TestAnUplinkMadeAnewIsUsed(t *testing.T) {
 	w, told := newToldWire(t)
 	w.carries(t, w.network, 1)
 	for n := range 3 {
-		must(t, netlink.LinkDel(linkOf(t, "uplink")))
-		told.await(linkGone)
+		must(t, netlink.LinkDel(netns.Link(t, "uplink")))
+		told.await(rtnetlink.Gone)
 		w.loses(t, 10)
-		makeVeth(t, "uplink", "network")
-		eventually(t, "it is known to be back", func() bool { return w.Links()[0].Up() })
-		told.await(linkUp)
+		netns.Veth(t, "uplink", "network")
+		netns.Eventually(t, "it is known to be back", func() bool { return w.Links()[0].Up() })
+		told.await(rtnetlink.Up)
 		network := endpoint(t, "network")
 		w.carries(t, network, n)
 		network.Close()
@@ -131,74 +124,24 @@ func TestWhatIsNoEndOfAnUplink(t *testing.T) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "bridge"
 	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}))
-	uplink := linkOf(t, "uplink")
-	must(t, netlink.LinkSetMaster(uplink, linkOf(t, "bridge")))
+	uplink := netns.Link(t, "uplink")
+	must(t, netlink.LinkSetMaster(uplink, netns.Link(t, "bridge")))
 	must(t, netlink.LinkSetNoMaster(uplink))
 	must(t, netlink.LinkSetName(uplink, "renamed"))
 	must(t, netlink.LinkSetDown(uplink))
-	told.expect(t, linkDown) // and nothing before
+	told.expect(t, rtnetlink.Down) // and nothing before
 	must(t, netlink.LinkSetUp(uplink))
-	eventually(t, "it is known to be back", func() bool { return w.Links()[0].Up() })
+	netns.Eventually(t, "it is known to be back", func() bool { return w.Links()[0].Up() })
 	w.carries(t, w.network, 1)
-}
-
-func TestFollower(t *testing.T) {
-	const up = unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_RUNNING
-	type step struct {
-		m     linkMessage
-		bind  bool
-		state string
-	}
-	for name, steps := range map[string][]step{
-		"down and up": {{linkMessage{5, "eth", unix.IFF_LOWER_UP, false}, false, linkDown}, {linkMessage{5, "eth", up, false}, false, linkUp}},
-		"others":      {{linkMessage{6, "other", 0, false}, false, linkUp}, {linkMessage{6, "other", 0, true}, false, linkUp}},
-		"made anew": {{linkMessage{5, "eth", 0, true}, false, linkGone}, {linkMessage{5, "other", up, false}, false, linkGone},
-			{linkMessage{9, "eth", unix.IFF_UP, false}, true, linkNoCarrier}, {linkMessage{9, "eth", up, false}, false, linkUp}},
-		"its name taken while it is there": {{linkMessage{5, "old", up, false}, false, linkUp}, {linkMessage{6, "eth", 0, false}, false, linkUp}},
-	} {
-		u := &follower{name: "eth", index: 5, state: linkUp}
-		for i, s := range steps {
-			if bind := u.hear(s.m); bind != s.bind || u.state != s.state {
-				t.Errorf("%s, step %d: %q, bind %v; want %q, %v", name, i, u.state, bind, s.state, s.bind)
-			}
-		}
-	}
-}
-
-// TestFollowerAfterLoss: messages were lost, and all interfaces are listed anew.
-func TestFollowerAfterLoss(t *testing.T) {
-	u := &follower{name: "eth", index: 5, state: linkUp, unsure: true}
-	if u.hear(linkMessage{5, "eth", unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_RUNNING, false}) != true || u.listed() || u.state != linkUp {
-		t.Errorf("one with the same index may be another: %+v", u)
-	}
-	u.unsure = true
-	u.hear(linkMessage{6, "eth", unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_RUNNING, false})
-	if !u.listed() || u.state != linkGone {
-		t.Errorf("one that is not listed is gone: %+v", u)
-	}
-	if !u.hear(linkMessage{6, "eth", unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_RUNNING, false}) || u.state != linkUp || u.listed() {
-		t.Errorf("the second listing finds it by name: %+v", u)
-	}
-}
-
-func FuzzLinks(f *testing.F) {
-	f.Add([]byte{})
-	f.Add([]byte{32, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 5, 0, 0, 0, 0x43, 0, 1, 0, 0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		messages, _, err := parseLinks(b)
-		if err != nil || len(messages) > len(b)/unix.SizeofNlMsghdr {
-			t.Errorf("%d messages (%v) in %d bytes", len(messages), err, len(b))
-		}
-	})
 }
 
 // TestAFrameBehindTheNewsOfALinkIsTaken: that an interface was down is read from its
 // socket before the frames, once, and nothing else says that they are there.
 func TestAFrameBehindTheNewsOfALinkIsTaken(t *testing.T) {
 	s := newStill(t, ways[2])
-	must(t, netlink.LinkSetDown(linkOf(t, "uplink")))
-	must(t, netlink.LinkSetUp(linkOf(t, "uplink")))
-	eventually(t, "the far end is up", func() bool { return linkOf(t, "network").Attrs().OperState == netlink.OperUp })
+	must(t, netlink.LinkSetDown(netns.Link(t, "uplink")))
+	must(t, netlink.LinkSetUp(netns.Link(t, "uplink")))
+	netns.Eventually(t, "the far end is up", func() bool { return netns.Link(t, "network").Attrs().OperState == netlink.OperUp })
 	s.pass(t, ways[2], frame(peerMAC, 1), 1)
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 )
 
 // taken is what a log has taken.
@@ -38,7 +40,7 @@ func (got taken) check(t *testing.T, first uint64, from, to int) {
 
 func (w *wire) waits(t *testing.T, frames int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d frames wait", frames), func() bool { return w.Stats().InputHeld == frames })
+	netns.Eventually(t, fmt.Sprintf("%d frames wait", frames), func() bool { return w.Stats().InputHeld == frames })
 }
 
 func TestASynchronousLogHandsInWhatIsStored(t *testing.T) {
@@ -88,12 +90,12 @@ func TestAFullLog(t *testing.T) {
 	w.OpenInput()
 	w.StartLog(LogSync, uint64(2*size))
 	w.send(t, w.network, peerMAC, 1, 3)
-	eventually(t, "the third is dropped", func() bool { return w.Stats().InputDropped == 1 })
+	netns.Eventually(t, "the third is dropped", func() bool { return w.Stats().InputDropped == 1 })
 	w.take(9).check(t, 1, 1, 2)
 	w.Stored(2)
 	w.expect(t, w.guest, 1, 2)
 	w.send(t, w.network, peerMAC, 4, 4) // the far end is full until a commit
-	eventually(t, "the fourth is dropped", func() bool { return w.Stats().InputDropped == 2 })
+	netns.Eventually(t, "the fourth is dropped", func() bool { return w.Stats().InputDropped == 2 })
 	w.CutInput()
 	w.CommitInput()
 	w.send(t, w.network, peerMAC, 5, 5)
@@ -124,7 +126,7 @@ func TestDivertedFramesGoToTheLogAlone(t *testing.T) {
 	w.take(9).check(t, 5, 5, 6)
 	w.DropInput()
 	w.send(t, w.network, peerMAC, 7, 7)
-	eventually(t, "what comes later is dropped", func() bool { return w.Stats().InputDropped == 1 })
+	netns.Eventually(t, "what comes later is dropped", func() bool { return w.Stats().InputDropped == 1 })
 	w.expectNothing(t, w.guest, "tap")
 }
 

@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
+	"github.com/stillpoint-ft/stillpoint/hostd/rtnetlink"
 )
 
 func TestMTUOfAnUplink(t *testing.T) {
@@ -15,15 +18,15 @@ func TestMTUOfAnUplink(t *testing.T) {
 		}
 	}
 	is(1500)
-	must(t, netlink.LinkSetMTU(linkOf(t, "uplink"), 1400))
+	must(t, netlink.LinkSetMTU(netns.Link(t, "uplink"), 1400))
 	is(1400)
-	must(t, netlink.LinkSetDown(linkOf(t, "uplink")))
-	must(t, netlink.LinkSetName(linkOf(t, "uplink"), "renamed"))
+	must(t, netlink.LinkSetDown(netns.Link(t, "uplink")))
+	must(t, netlink.LinkSetName(netns.Link(t, "uplink"), "renamed"))
 	is(1400)
-	must(t, netlink.LinkDel(linkOf(t, "renamed")))
-	told.await(linkGone)
+	must(t, netlink.LinkDel(netns.Link(t, "renamed")))
+	told.await(rtnetlink.Gone)
 	is(0)
-	makeVeth(t, "uplink", "network")
-	told.await(linkUp)
+	netns.Veth(t, "uplink", "network")
+	told.await(rtnetlink.Up)
 	is(1500)
 }

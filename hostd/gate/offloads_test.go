@@ -18,7 +18,7 @@ func TestAGuestWithoutOffloadsGetsPieces(t *testing.T) {
 		for offloads, flags := range map[string]int{"none": 0, "checksums": unix.TUN_F_CSUM} {
 			t.Run(name+", offloads: "+offloads, func(t *testing.T) {
 				w := newRealWire(t, 1, Options{})
-				if err := unix.IoctlSetInt(w.qemus[0].fd, unix.TUNSETOFFLOAD, flags); err != nil {
+				if err := unix.IoctlSetInt(w.qemus[0].FD, unix.TUNSETOFFLOAD, flags); err != nil {
 					t.Fatal(err)
 				}
 				w.StartLog(LogAsync, 1<<30)
@@ -30,11 +30,11 @@ func TestAGuestWithoutOffloadsGetsPieces(t *testing.T) {
 				w.delivered(1)
 				w.send(0, 2, 2)
 				w.delivered(2)
-				pieces := [][]byte{w.qemus[0].read()}
+				pieces := [][]byte{w.qemus[0].Read()}
 				if c := w.cut(); c.Tails[0] != 2 {
 					t.Errorf("after the first piece: %+v", c)
 				}
-				pieces = append(pieces, w.qemus[0].readAll()...)
+				pieces = append(pieces, w.qemus[0].ReadAll()...)
 				for _, f := range pieces {
 					if f[offload.Flags]&offload.NeedsChecksum != 0 {
 						offload.Complete(f)

@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
+	"github.com/stillpoint-ft/stillpoint/hostd/netdev"
 )
 
 // TestWhatFindsTheSocketFullIsCounted: nobody receives for a while, as when the daemon
@@ -17,7 +20,7 @@ func TestWhatFindsTheSocketFullIsCounted(t *testing.T) {
 		send             func(w *wire)
 		through, dropped func(s Stats) uint64
 	}{
-		{"sent by the guest", func(w *wire) Wire { return w.ports[0].tap.(*tapSocket).socket },
+		{"sent by the guest", func(w *wire) Wire { return w.ports[0].tap.(*netdev.Tap).Socket },
 			func(w *wire) { w.out.Lock() }, func(w *wire) { w.out.Unlock() },
 			func(w *wire) { w.send(t, w.guest, guestMAC, 1, frames) },
 			func(s Stats) uint64 { return s.Released }, func(s Stats) uint64 { return s.Dropped }},
@@ -30,19 +33,17 @@ func TestWhatFindsTheSocketFullIsCounted(t *testing.T) {
 			w := newWire(t, Options{})
 			w.Pass()
 			w.OpenInput()
-			s := c.receives(w).(*socket)
-			if err := s.raw.Control(func(fd uintptr) {
-				if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil { // the least there is
+			s := c.receives(w).(*netdev.Socket)
+			s.Now(func(fd int) {
+				if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil { // the least there is
 					t.Error(err)
 				}
-			}); err != nil {
-				t.Fatal(err)
-			}
+			})
 			c.lock(w)
 			c.send(w)
-			eventually(t, "some are dropped", func() bool { return s.Overrun() > 0 })
+			netns.Eventually(t, "some are dropped", func() bool { return s.Overrun() > 0 })
 			c.unlock(w)
-			eventually(t, "all are told of", func() bool { s := w.Stats(); return c.through(s)+c.dropped(s) == frames })
+			netns.Eventually(t, "all are told of", func() bool { s := w.Stats(); return c.through(s)+c.dropped(s) == frames })
 			if n := s.Overrun(); n != c.dropped(w.Stats()) {
 				t.Errorf("%d were dropped in the kernel, and told are %d", n, c.dropped(w.Stats()))
 			}

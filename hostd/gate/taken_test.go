@@ -23,7 +23,7 @@ func TestWhatWasHandedInIsTakenBeforeAStop(t *testing.T) {
 			t.Fatalf("%d of %d frames were read: %v", n, frames, err)
 		case <-time.After(time.Millisecond): // that QEMU is slow is the point
 		}
-		if w.qemus[1].read() == nil {
+		if w.qemus[1].Read() == nil {
 			t.Fatal("the tap is empty")
 		}
 	}
@@ -53,7 +53,7 @@ func TestAPortThatIsNotReadIsNotWaitedFor(t *testing.T) {
 	if err := w.AwaitTaken(ended); err != nil {
 		t.Errorf("a port that was given up is waited for: %v", err)
 	}
-	w.qemus[0].read()
+	w.qemus[0].Read()
 	if err := w.AwaitTaken(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("a port that is read again is not waited for: %v", err)
 	}

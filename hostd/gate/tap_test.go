@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -13,37 +12,26 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/hostd/lane"
 )
-
-// qemu is the far end of a tap, opened as QEMU opens it.
-type qemu struct {
-	t  testing.TB
-	fd int
-}
 
 // realWire is a gate on real taps, in a network namespace of its own.
 type realWire struct {
 	*Gate
 	t       *testing.T
-	qemus   []*qemu
-	network []*socket
+	qemus   []*netns.QEMU
+	network []*end
 }
 
 func newRealWire(t *testing.T, ports int, o Options) *realWire {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes a network namespace and taps")
-	}
 	t.Cleanup(func() { goleak.VerifyNone(t) })
-	runtime.LockOSThread() // the thread is thrown away with its namespace
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
+	netns.New(t)
 	w := &realWire{t: t}
 	for i := range ports {
-		w.qemus = append(w.qemus, openQEMU(t, fmt.Sprint("tap", i)))
-		makeVeth(t, fmt.Sprint("uplink", i), fmt.Sprint("network", i))
+		w.qemus = append(w.qemus, netns.Tap(t, fmt.Sprint("tap", i)))
+		netns.Veth(t, fmt.Sprint("uplink", i), fmt.Sprint("network", i))
 		w.network = append(w.network, endpoint(t, fmt.Sprint("network", i)))
 	}
 	t.Cleanup(func() {
@@ -77,52 +65,6 @@ func (w *realWire) open(o Options) {
 	w.Gate = g
 }
 
-func openQEMU(t testing.TB, tap string) *qemu {
-	t.Helper()
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("needs /dev/net/tun: %v", err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	request, err := unix.NewIfreq(tap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
-		t.Fatal(err)
-	}
-	link, err := netlink.LinkByName(tap)
-	if err == nil {
-		err = netlink.LinkSetUp(link)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &qemu{t, fd}
-}
-
-// read takes one frame, or nil where there is none.
-func (q *qemu) read() []byte {
-	b := make([]byte, maxFrame)
-	n, err := unix.Read(q.fd, b)
-	if err == unix.EAGAIN {
-		return nil
-	}
-	if err != nil {
-		q.t.Fatal(err)
-	}
-	return b[:n]
-}
-
-// readAll takes what is in the tap.
-func (q *qemu) readAll() (frames [][]byte) {
-	for f := q.read(); f != nil; f = q.read() {
-		frames = append(frames, f)
-	}
-	return frames
-}
-
 // cut is what a checkpoint does with the input, and the log with it; it returns what
 // the log keeps after the commit.
 func (w *realWire) cut() (c InputCut) {
@@ -150,7 +92,7 @@ func (w *realWire) send(port, first, last int) {
 
 func (w *realWire) delivered(frames uint64) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprint(frames, " frames are handed in"), func() bool { return w.Stats().InputDelivered == frames })
+	netns.Eventually(w.t, fmt.Sprint(frames, " frames are handed in"), func() bool { return w.Stats().InputDelivered == frames })
 }
 
 // TestWhatQEMUHasTakenIsKnown: bursts longer than any queue, for a QEMU that reads
@@ -165,11 +107,11 @@ func TestWhatQEMUHasTakenIsKnown(t *testing.T) {
 		const burst = 5000
 		w.send(0, 1, burst)
 		sent += burst
-		eventually(t, "the guest is given up on", func() bool {
+		netns.Eventually(t, "the guest is given up on", func() bool {
 			s := w.Stats()
 			return s.InputHeld == 0 && s.InputDelivered+s.InputDropped == uint64(sent)
 		})
-		c, took := w.cut(), len(w.qemus[0].readAll())
+		c, took := w.cut(), len(w.qemus[0].ReadAll())
 		read += took
 		if int(c.Tails[0]) < took || c.Tails[0] > burst+1 {
 			t.Errorf("round %d: a tail of %d frames of which QEMU had read none, then %d", round, c.Tails[0], took)
@@ -193,8 +135,8 @@ func TestASlowGuestGetsAll(t *testing.T) {
 	const frames = 3000
 	w.send(0, 1, frames)
 	next := 1
-	eventually(t, "all are read, in order", func() bool {
-		for _, f := range w.qemus[0].readAll() {
+	netns.Eventually(t, "all are read, in order", func() bool {
+		for _, f := range w.qemus[0].ReadAll() {
 			if !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", next)) {
 				t.Fatalf("got %q, want frame %d", f[24:], next)
 			}
@@ -239,7 +181,7 @@ func TestOnlyTheGatesFramesLeaveATap(t *testing.T) {
 	w.delivered(10)
 	disturb()
 	for n := 1; n <= 3; n++ {
-		if f := w.qemus[0].read(); !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", n)) {
+		if f := w.qemus[0].Read(); !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", n)) {
 			t.Fatalf("QEMU got %q, want frame %d", f, n)
 		}
 	}
@@ -247,7 +189,7 @@ func TestOnlyTheGatesFramesLeaveATap(t *testing.T) {
 	if c := w.cut(); c.Upto != 10 || c.Tails[0] != 8 {
 		t.Errorf("after 3 of 10 frames were read: %+v, want a tail of 8", c)
 	}
-	if n := len(w.qemus[0].readAll()); n != 7 {
+	if n := len(w.qemus[0].ReadAll()); n != 7 {
 		t.Errorf("QEMU got %d frames more, want 7", n)
 	}
 	disturb()
@@ -269,7 +211,7 @@ func TestWhatWasInATapBeforeIsGone(t *testing.T) {
 	w.send(0, 21, 25)
 	w.delivered(5)
 	for n := 21; n <= 22; n++ {
-		if f := w.qemus[0].read(); !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", n)) {
+		if f := w.qemus[0].Read(); !bytes.Contains(f, fmt.Appendf(nil, "frame %04d", n)) {
 			t.Fatalf("QEMU got %q, want frame %d", f, n)
 		}
 	}
@@ -290,7 +232,7 @@ func TestAPortThatIsNotReadHoldsUpNoOther(t *testing.T) {
 	}
 	const stuck, rounds, each = 9000, 30, 100
 	w.send(0, 1, stuck)
-	eventually(t, "port 0 has all that it may", func() bool {
+	netns.Eventually(t, "port 0 has all that it may", func() bool {
 		store()
 		s := w.Stats()
 		return s.InputDelivered == lane.FlightMost && s.InputDelivered+s.InputDropped+uint64(s.InputHeld) == stuck && s.InputDropped > 0
@@ -299,9 +241,9 @@ func TestAPortThatIsNotReadHoldsUpNoOther(t *testing.T) {
 	for round := range rounds {
 		w.send(1, round*each, round*each+each-1)
 		got := 0
-		eventually(t, "port 1 is read", func() bool {
+		netns.Eventually(t, "port 1 is read", func() bool {
 			store()
-			got += len(w.qemus[1].readAll())
+			got += len(w.qemus[1].ReadAll())
 			return got == each
 		})
 	}
@@ -352,13 +294,13 @@ func TestLongFramesPass(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.delivered(1)
-			if got := w.qemus[0].read(); !bytes.Equal(got, c.f) {
+			if got := w.qemus[0].Read(); !bytes.Equal(got, c.f) {
 				t.Errorf("the guest got %d bytes, want %d", len(got), len(c.f))
 			}
-			if _, err := unix.Write(w.qemus[0].fd, c.f); err != nil {
+			if _, err := unix.Write(w.qemus[0].FD, c.f); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the frame has left", func() bool { return w.Stats().Released == 1 })
+			netns.Eventually(t, "the frame has left", func() bool { return w.Stats().Released == 1 })
 			if s := w.Stats(); s.Lost+s.InputDropped > 0 {
 				t.Errorf("%+v", s)
 			}

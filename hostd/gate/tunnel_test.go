@@ -12,6 +12,7 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/vishvananda/netlink"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/e2e/offload"
 	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
@@ -53,7 +54,7 @@ func TestFramesOfManyInTunnels(t *testing.T) {
 // kernelPieces has the kernel cut a frame.
 func kernelPieces(t *testing.T, whole, inserted []byte, room uint64) (pieces [][]byte) {
 	t.Helper()
-	makeVeth(t, "kernel", "kernelout")
+	netns.Veth(t, "kernel", "kernelout")
 	cutBeforeSending(t, "kernel")
 	encapsulate(t, "kernel", inserted, room|roomFixedGSO)
 	from, to := endpoint(t, "kernel"), endpoint(t, "kernelout")
@@ -62,7 +63,7 @@ func kernelPieces(t *testing.T, whole, inserted []byte, room uint64) (pieces [][
 	must(t, from.send(whole))
 	size := int(binary.NativeEndian.Uint16(whole[offload.Size:]))
 	for range (30011 + size - 1) / size {
-		f := readAny(t, to)
+		f := to.next(5 * time.Second)
 		if f == nil {
 			t.Fatalf("the kernel makes %d pieces", len(pieces))
 		}
@@ -71,10 +72,10 @@ func kernelPieces(t *testing.T, whole, inserted []byte, room uint64) (pieces [][
 	return pieces
 }
 
-func expectPieces(t *testing.T, where string, from *socket, want [][]byte) {
+func expectPieces(t *testing.T, where string, from *end, want [][]byte) {
 	t.Helper()
 	for i, w := range want {
-		f := readAny(t, from)
+		f := from.next(5 * time.Second)
 		if f == nil {
 			t.Fatalf("%s: %d pieces of %d", where, i, len(want))
 		}
@@ -85,25 +86,6 @@ func expectPieces(t *testing.T, where string, from *socket, want [][]byte) {
 			t.Fatalf("%s: piece %d: %d bytes, want %d\n%s\n%s", where, i, len(got), len(w), gopacket.NewPacket(got, layers.LayerTypeEthernet, gopacket.Default), gopacket.NewPacket(w, layers.LayerTypeEthernet, gopacket.Default))
 		}
 	}
-}
-
-// readAny is the next frame, whatever it is, or nil where none comes.
-func readAny(t *testing.T, s *socket) (frame []byte) {
-	t.Helper()
-	s.file.SetReadDeadline(time.Now().Add(5 * time.Second))
-	b := make([]byte, maxFrame)
-	err := s.raw.Read(func(fd uintptr) bool {
-		n, again, err := s.Receive(int(fd), b)
-		if err != nil {
-			t.Error(err)
-		}
-		frame = b[:n]
-		return !again
-	})
-	if err != nil {
-		return nil
-	}
-	return frame
 }
 
 // TestFramesOfManyFromTheKernelsTunnels: the kernel's own devices put them in, with
@@ -122,21 +104,21 @@ func TestFramesOfManyFromTheKernelsTunnels(t *testing.T) {
 			t.Run(name+", "+what, func(t *testing.T) {
 				w := newWire(t, Options{})
 				w.OpenInput()
-				under := linkOf(t, "network")
+				under := netns.Link(t, "network")
 				must(t, netlink.AddrAdd(under, &netlink.Addr{IPNet: &net.IPNet{IP: near, Mask: net.CIDRMask(24, 32)}}))
 				must(t, netlink.NeighAdd(&netlink.Neigh{LinkIndex: under.Attrs().Index, State: netlink.NUD_PERMANENT, IP: far, HardwareAddr: guestMAC[:]}))
 				if err := netlink.LinkAdd(link); err != nil {
 					t.Skipf("needs the kernel's tunnel device %s: %v", link.Type(), err)
 				}
 				os.WriteFile("/proc/sys/net/ipv6/conf/tunnel/disable_ipv6", []byte("1"), 0)
-				must(t, netlink.LinkSetUp(linkOf(t, "tunnel")))
+				must(t, netlink.LinkSetUp(netns.Link(t, "tunnel")))
 				from := endpoint(t, "tunnel")
 				defer from.Close()
 				payload := offload.Numbered(30011)
 				must(t, from.send(offload.Partial(offload.Many(t, inside.Kind, inside.Size, payload))))
 				var got []byte
 				for len(got) < len(payload) {
-					f := readAny(t, w.guest)
+					f := w.guest.next(5 * time.Second)
 					if f == nil {
 						t.Fatalf("%d bytes of %d arrive", len(got), len(payload))
 					}

@@ -3,17 +3,17 @@ package gate
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/e2e/offload"
 )
 
@@ -24,7 +24,7 @@ func TestWhatCannotBeCarriedIsTold(t *testing.T) {
 			const gsoFragments = 3
 			f = offload.Many(w.t, offload.UDP, 1200, offload.Numbered(5003))
 			f[offload.Kind] = gsoFragments
-			w.qemus[0].write(f)
+			w.qemus[0].Write(f)
 		},
 		"a tunnel that cannot be cut, from the guest": func(w *realWire, f []byte) { w.leaveLocked(f) },
 		"a tunnel that cannot be cut, to the guest":   func(w *realWire, f []byte) { w.arriveLocked(f) },
@@ -37,7 +37,7 @@ func TestWhatCannotBeCarriedIsTold(t *testing.T) {
 			for range 3 {
 				give(w, offload.Spoiled(t)["no IP inside"])
 			}
-			eventually(t, "three are counted", func() bool { return w.Stats().Uncarried == 3 })
+			netns.Eventually(t, "three are counted", func() bool { return w.Stats().Uncarried == 3 })
 			w.send(0, 1, 1) // and others pass
 			w.delivered(1)
 			w.Close()
@@ -60,33 +60,6 @@ func (w *realWire) arriveLocked(f []byte) {
 	w.arrive(w.ports[0], f)
 }
 
-func (q *qemu) write(f []byte) {
-	q.t.Helper()
-	if _, err := unix.Write(q.fd, f); err != nil {
-		q.t.Fatal(err)
-	}
-}
-
-// TestFramesTooLong: what is longer than any buffer is not passed on cut off.
-func TestFramesTooLong(t *testing.T) {
-	w := newWire(t, Options{})
-	s := endpoint(t, "network")
-	defer s.Close()
-	must(t, w.guest.send(frame(guestMAC, 1)))
-	w.Pass()
-	must(t, w.guest.send(frame(guestMAC, 2)))
-	b := make([]byte, 40)
-	eventually(t, "a frame that does not fit is refused", func() bool {
-		_, again, err := s.Receive(s.fd(), b)
-		return !again && errors.Is(err, ErrUncarried)
-	})
-}
-
-func (s *socket) fd() (n int) {
-	s.raw.Control(func(fd uintptr) { n = int(fd) })
-	return n
-}
-
 // TestSCTPSums: who gets the frame would take the sum for another kind.
 func TestSCTPSums(t *testing.T) {
 	f := append(make([]byte, vnetHeader), peerMAC[:]...)
@@ -106,9 +79,9 @@ func TestSCTPSums(t *testing.T) {
 	w := newWire(t, Options{})
 	w.OpenInput()
 	w.Pass()
-	for _, way := range [][2]*socket{{w.network, w.guest}, {w.guest, w.network}} {
+	for _, way := range [][2]*end{{w.network, w.guest}, {w.guest, w.network}} {
 		must(t, way[0].send(f))
-		if got := readAny(t, way[1]); !bytes.Equal(got, want) {
+		if got := way[1].next(5 * time.Second); !bytes.Equal(got, want) {
 			t.Errorf("got  % x\nwant % x", got, want)
 		}
 	}

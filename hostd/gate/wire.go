@@ -1,10 +1,12 @@
 package gate
 
 import (
-	"errors"
-
-	"golang.org/x/sys/unix"
+	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/netdev"
 )
+
+// sendBatch is how many frames a wire takes at once.
+const sendBatch = netdev.Batch
 
 // Wires open the interfaces that a gate's ports name.
 type Wires interface {
@@ -54,27 +56,27 @@ type Tap interface {
 }
 
 // ErrUncarried says that a frame was read that the gate cannot carry. Others follow.
-var ErrUncarried = errors.New("a frame that cannot be carried")
+var ErrUncarried = netdev.ErrUncarried
 
 // ErrFull says that a tap has no room for a frame now.
-var ErrFull = errors.New("the tap has no room")
+var ErrFull = netdev.ErrFull
 
 // ErrDown says that a tap takes nothing until it is up again.
-var ErrDown = errors.New("the tap is down")
+var ErrDown = netdev.ErrDown
 
 // ErrGone says that a tap was removed, with what was in it. QEMU takes nothing any more.
-var ErrGone = errors.New("the tap is gone")
+var ErrGone = netdev.ErrGone
 
 // interfaces are this host's.
-type interfaces struct{ counts *kernelCounts }
+type interfaces struct{ counts *netdev.Counts }
 
 func openInterfaces() (*interfaces, error) {
-	counts, err := openKernelCounts()
+	counts, err := netdev.OpenCounts()
 	return &interfaces{counts}, err
 }
 
 func (i *interfaces) Open(name string) (Wire, error) {
-	s, err := openSocket(name)
+	s, err := netdev.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -82,36 +84,11 @@ func (i *interfaces) Open(name string) (Wire, error) {
 }
 
 func (i *interfaces) OpenTap(name string) (Tap, error) {
-	t, err := openTap(name)
+	t, err := netdev.OpenTap(name, lane.FlightRoom, i.counts)
 	if err != nil {
 		return nil, err
 	}
-	t.counts = i.counts
 	return t, nil
 }
 
-func (i *interfaces) Close() { i.counts.close() }
-
-// Await drains the socket whenever it is readable.
-func (s *socket) Await(drain func(fd int) error) (failed error) {
-	_ = s.raw.Read(func(fd uintptr) bool { // an error: closed
-		failed = drain(int(fd))
-		return failed != nil
-	})
-	return failed
-}
-
-// Now calls drain with the socket's descriptor.
-func (s *socket) Now(drain func(fd int)) {
-	s.drain = drain
-	_ = s.raw.Control(s.drainNow) // an error: closed
-}
-
-// Taken asks the kernel.
-func (t *tapSocket) Taken() (uint64, error) {
-	n, err := t.counts.sent(t.index)
-	if errors.Is(err, unix.ENODEV) {
-		return 0, ErrGone
-	}
-	return n, err
-}
+func (i *interfaces) Close() { i.counts.Close() }

@@ -1,4 +1,4 @@
-package gate
+package netdev
 
 import (
 	"errors"
@@ -8,25 +8,25 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/lane"
+	"github.com/stillpoint-ft/stillpoint/hostd/segment"
 )
 
 // tapMTU is the longest that the kernel allows: what reaches an uplink, with however
 // many tags and whatever MTU it has now or later, fits into the tap.
-const tapMTU = 65535 - ethernetHead
+const tapMTU = 65535 - segment.EthernetHeader
 
-// tapSocket is the near end of a tap that belongs to the gate alone. What the gate
-// sends goes past the tap's queue discipline, straight to QEMU's queue, and the kernel
+// Tap is the near end of a tap that belongs to its owner alone. What that sends goes past the tap's queue discipline, straight to QEMU's queue, and the kernel
 // says of each frame whether that took it. What others send meets the discipline,
-// which lets nothing through. So the frames that QEMU takes are the gate's, and each
+// which lets nothing through. So the frames that QEMU takes are the owner's, and each
 // is counted once.
-type tapSocket struct {
-	*socket
+type Tap struct {
+	*Socket
 	handle   *netlink.Handle // of the tap's network namespace
 	link     netlink.Link
-	counts   *kernelCounts
-	messages [sendBatch]unix.Mmsghdr
-	vectors  [sendBatch]unix.Iovec
+	counts   *Counts
+	room     int // for frames in its queue
+	messages [Batch]unix.Mmsghdr
+	vectors  [Batch]unix.Iovec
 	// of HandIn: what is offered, how much of it was taken, why no more was
 	offered int
 	took    int
@@ -34,8 +34,9 @@ type tapSocket struct {
 	offer   func(fd uintptr) // offerNow, made once
 }
 
-func openTap(name string) (_ *tapSocket, err error) {
-	t := &tapSocket{}
+// OpenTap makes a tap its owner's, with a queue for so many frames, and empties it.
+func OpenTap(name string, room int, counts *Counts) (_ *Tap, err error) {
+	t := &Tap{counts: counts, room: room}
 	if t.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open a socket to set up tap %s: %w", name, err)
 	}
@@ -47,11 +48,11 @@ func openTap(name string) (_ *tapSocket, err error) {
 	if err := t.claim(name); err != nil {
 		return nil, err
 	}
-	if t.socket, err = openSocket(name); err != nil {
+	if t.Socket, err = Open(name); err != nil {
 		return nil, err
 	}
 	if err := t.goPast(); err != nil {
-		t.socket.Close()
+		t.Socket.Close()
 		return nil, fmt.Errorf("go past the queue discipline of tap %s: %w", name, err)
 	}
 	t.offer = t.offerNow
@@ -61,7 +62,7 @@ func openTap(name string) (_ *tapSocket, err error) {
 	return t, nil
 }
 
-func (t *tapSocket) goPast() error {
+func (t *Tap) goPast() error {
 	var failed error
 	err := t.raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
@@ -70,14 +71,14 @@ func (t *tapSocket) goPast() error {
 }
 
 // Close ends Await.
-func (t *tapSocket) Close() {
-	t.socket.Close()
+func (t *Tap) Close() {
+	t.Socket.Close()
 	t.handle.Close()
 }
 
-// claim makes a tap the gate's own: no other's frames pass, any length does, and
+// claim makes a tap its owner's alone: no other's frames pass, any length does, and
 // nothing is in it. Interfaces of other kinds, as tests use them, stay as they are.
-func (t *tapSocket) claim(name string) (err error) {
+func (t *Tap) claim(name string) (err error) {
 	if t.link, err = t.handle.LinkByName(name); err != nil {
 		return fmt.Errorf("find tap %s: %w", name, err)
 	}
@@ -96,8 +97,8 @@ func (t *tapSocket) claim(name string) (err error) {
 }
 
 // Empty drops what QEMU has not taken: a queue of no length keeps nothing.
-func (t *tapSocket) Empty() error {
-	for _, length := range []int{0, lane.FlightRoom} {
+func (t *Tap) Empty() error {
+	for _, length := range []int{0, t.room} {
 		if err := t.handle.LinkSetTxQLen(t.link, length); err != nil {
 			return fmt.Errorf("set the queue of tap %s to %d frames: %w", t.link.Attrs().Name, length, err)
 		}
@@ -106,7 +107,7 @@ func (t *tapSocket) Empty() error {
 }
 
 // HandIn gives frames to QEMU's queue as far as that takes them, and never waits.
-func (t *tapSocket) HandIn(frames [][]byte) (n int, err error) {
+func (t *Tap) HandIn(frames [][]byte) (n int, err error) {
 	t.sending.Lock()
 	defer t.sending.Unlock()
 	for i, f := range frames {
@@ -131,8 +132,8 @@ func (t *tapSocket) HandIn(frames [][]byte) (n int, err error) {
 	return t.took, fmt.Errorf("write to tap %s: %w", t.name, t.refused)
 }
 
-func (t *tapSocket) offerNow(fd uintptr) {
-	told := false // that the tap was down once, which is no news
+func (t *Tap) offerNow(fd uintptr) {
+	told := false // that the tap was down once, which is not news
 	for t.took < t.offered {
 		t.writes++
 		n, errno := t.offerSome(fd, t.messages[t.took:t.offered])
@@ -149,7 +150,7 @@ func (t *tapSocket) offerNow(fd uintptr) {
 }
 
 // offerSome: sendmmsg(2) costs a lone frame more than write(2) does.
-func (t *tapSocket) offerSome(fd uintptr, some []unix.Mmsghdr) (n int, errno unix.Errno) {
+func (t *Tap) offerSome(fd uintptr, some []unix.Mmsghdr) (n int, errno unix.Errno) {
 	if len(some) == 1 {
 		v := some[0].Hdr.Iov
 		_, _, errno = unix.Syscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(v.Base)), uintptr(v.Len))
@@ -163,4 +164,13 @@ func (t *tapSocket) offerSome(fd uintptr, some []unix.Mmsghdr) (n int, errno uni
 		return 0, errno
 	}
 	return int(sent), 0
+}
+
+// Taken asks the kernel how many frames QEMU has taken.
+func (t *Tap) Taken() (uint64, error) {
+	n, err := t.counts.Sent(t.index)
+	if errors.Is(err, unix.ENODEV) {
+		return 0, ErrGone
+	}
+	return n, err
 }

@@ -1,4 +1,4 @@
-package gate
+package netdev
 
 import (
 	"encoding/binary"
@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,18 +15,20 @@ import (
 )
 
 const (
-	maxFrame      = 1 << 17 // a TSO frame of 64 KiB with its headers, and room
-	socketBuffer  = 8 << 20
-	writePatience = 50 * time.Millisecond
-	sendBatch     = 32 // frames in one system call
+	// MaxFrame is the length of a buffer for any frame: one of many segments, of 64 KiB,
+	// with its headers, and room.
+	MaxFrame = 1 << 17
+	// Batch is how many frames go in one system call.
+	Batch        = 32
+	socketBuffer = 8 << 20
 )
 
-// socket is a raw packet socket bound to one interface. Frames pass with
+// Socket is a raw packet socket bound to one interface. Frames pass with
 // their virtio header, so checksum and segmentation offloads survive.
 //
 // Nothing is allocated for a frame. One goroutine at a time may receive, any may
 // send.
-type socket struct {
+type Socket struct {
 	name  string
 	index int
 	file  *os.File
@@ -52,24 +53,25 @@ type socket struct {
 
 	sending sync.Mutex
 	writes  uint64 // system calls
-	// of SendAll: what each message sends, what is left of them, what came of it
-	outgoing   [sendBatch]unix.Mmsghdr
-	outVectors [sendBatch]unix.Iovec
+	// of Offer: what each message sends, what is left of them, what came of it
+	outgoing   [Batch]unix.Mmsghdr
+	outVectors [Batch]unix.Iovec
 	left       []unix.Mmsghdr
 	lost       int
 	failed     error
-	taken      int              // of Offer: frames that are done with
-	full       bool             // of Offer: the rest may be tried again
-	write      func(fd uintptr) // writeFrames, made once
+	taken      int              // frames that are done with
+	full       bool             // the rest may be tried again
 	offerLeft  func(fd uintptr) // offerFrames, made once
 }
 
-var (
-	errUntold  = fmt.Errorf("%w: it stands for many of a kind that the virtio header does not know", ErrUncarried)
-	errTooLong = fmt.Errorf("%w: it is longer than %d bytes", ErrUncarried, maxFrame-vnetHeader-segment.VLANTag)
-)
+// Index of the interface that the socket was opened on.
+func (s *Socket) Index() int { return s.index }
 
-func openSocket(ifname string) (*socket, error) {
+// Calls counts the system calls, for who measures; nothing may pass meanwhile.
+func (s *Socket) Calls() (reads, writes uint64) { return s.reads, s.writes }
+
+// Open a socket on an interface.
+func Open(ifname string) (*Socket, error) {
 	s, err := bindSocket(ifname)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket on interface %s: %w", ifname, err)
@@ -77,7 +79,7 @@ func openSocket(ifname string) (*socket, error) {
 	return s, nil
 }
 
-func bindSocket(ifname string) (*socket, error) {
+func bindSocket(ifname string) (*Socket, error) {
 	ifi, err := net.InterfaceByName(ifname)
 	if err != nil {
 		return nil, err
@@ -97,9 +99,9 @@ func bindSocket(ifname string) (*socket, error) {
 		file.Close()
 		return nil, err
 	}
-	s := &socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}
+	s := &Socket{name: ifname, index: ifi.Index, file: file, raw: raw, oob: make([]byte, unix.CmsgSpace(20))}
 	s.message.Iov, s.message.Iovlen = &s.vector, 1
-	s.write, s.offerLeft = s.writeFrames, s.offerFrames
+	s.offerLeft = s.offerFrames
 	s.drainNow = func(fd uintptr) { s.drain(int(fd)) }
 	s.overrun.count = s.addOverrun
 	for i := range s.outgoing {
@@ -139,8 +141,8 @@ func listen(fd, ifindex int) error {
 	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex})
 }
 
-// rebind goes on with an interface that was made anew under the old one's name.
-func (s *socket) rebind(ifindex int) (err error) {
+// Rebind goes on with an interface that was made anew under the old one's name.
+func (s *Socket) Rebind(ifindex int) (err error) {
 	if closed := s.raw.Control(func(fd uintptr) { err = listen(int(fd), ifindex) }); closed != nil {
 		return closed
 	}
@@ -152,7 +154,7 @@ func (s *socket) rebind(ifindex int) (err error) {
 
 // Receive reads one frame, virtio header first, into b. It reports again when
 // nothing is readable.
-func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
+func (s *Socket) Receive(fd int, b []byte) (n int, again bool, err error) {
 	n, oobn, errno := s.receiveMessage(fd, b[:len(b)-segment.VLANTag])
 	switch errno {
 	case 0:
@@ -168,14 +170,14 @@ func (s *socket) Receive(fd int, b []byte) (n int, again bool, err error) {
 	if s.message.Flags&unix.MSG_TRUNC != 0 {
 		return 0, false, errTooLong
 	}
-	if tci, tpid, tagged := vlan(s.oob[:oobn]); tagged && n >= vnetHeader+ethernetHead {
+	if tci, tpid, tagged := vlan(s.oob[:oobn]); tagged && n >= segment.VirtioHeader+segment.EthernetHeader {
 		n = segment.InsertVLAN(b, n, tci, tpid)
 	}
 	return n, false, nil
 }
 
 // receiveMessage is recvmsg(2) without an address.
-func (s *socket) receiveMessage(fd int, b []byte) (n, oobn int, errno unix.Errno) {
+func (s *Socket) receiveMessage(fd int, b []byte) (n, oobn int, errno unix.Errno) {
 	s.vector.Base = &b[0]
 	s.vector.SetLen(len(b))
 	s.message.Control = &s.oob[0]
@@ -212,31 +214,7 @@ func vlan(oob []byte) (tci, tpid uint16, tagged bool) {
 	return binary.NativeEndian.Uint16(aux[tciOffset:]), tpid, true
 }
 
-// send writes one frame with its virtio header.
-func (s *socket) send(frame []byte) error {
-	_, err := s.SendAll([][]byte{frame})
-	return err
-}
-
-// SendAll writes at most sendBatch frames, each with its virtio header, in one
-// system call if the kernel takes them. A full transmit queue is waited for, but
-// not for long: a dead uplink must not stop the daemon. It returns how many
-// frames are lost, and why the last of them is.
-func (s *socket) SendAll(frames [][]byte) (lost int, err error) {
-	s.sending.Lock()
-	defer s.sending.Unlock()
-	s.prepare(frames)
-	if err := s.raw.Control(s.write); err != nil {
-		s.lost, s.failed = len(frames), err
-	}
-	clear(s.outVectors[:len(frames)]) // hold on to nobody's memory
-	if s.failed != nil {
-		return s.lost, fmt.Errorf("write to interface %s: %w", s.name, s.failed)
-	}
-	return 0, nil
-}
-
-func (s *socket) prepare(frames [][]byte) {
+func (s *Socket) prepare(frames [][]byte) {
 	for i, f := range frames {
 		s.outVectors[i].Base = &f[0]
 		s.outVectors[i].SetLen(len(f))
@@ -244,8 +222,8 @@ func (s *socket) prepare(frames [][]byte) {
 	s.left, s.lost, s.taken, s.failed = s.outgoing[:len(frames)], 0, 0, nil
 }
 
-// Offer gives the kernel at most sendBatch frames, as many as it takes at once.
-func (s *socket) Offer(frames [][]byte) (done, lost int, full bool, err error) {
+// Offer gives the kernel at most Batch frames, as many as it takes at once.
+func (s *Socket) Offer(frames [][]byte) (done, lost int, full bool, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.prepare(frames)
@@ -260,8 +238,8 @@ func (s *socket) Offer(frames [][]byte) (done, lost int, full bool, err error) {
 	return s.taken, s.lost, s.full, err
 }
 
-func (s *socket) offerFrames(fd uintptr) {
-	told := false // that the interface was down once, which is no news
+func (s *Socket) offerFrames(fd uintptr) {
+	told := false // that the interface was down once, which is not news
 	for len(s.left) > 0 {
 		n, errno := s.writeSome(fd)
 		switch {
@@ -280,25 +258,9 @@ func (s *socket) offerFrames(fd uintptr) {
 	}
 }
 
-// writeFrames goes on until nothing is left.
-func (s *socket) writeFrames(fd uintptr) {
-	deadline := time.Time{}
-	for len(s.left) > 0 {
-		n, errno := s.writeSome(fd)
-		if errno != 0 {
-			if isFull(errno) && waitForRoom(fd, &deadline) {
-				continue
-			}
-			s.lost, s.failed = s.lost+1, errno
-			n = 1
-		}
-		s.left, deadline = s.left[n:], time.Time{}
-	}
-}
-
 // writeSome of what is left: by sendmmsg(2), which costs a lone frame more than
 // write(2) does.
-func (s *socket) writeSome(fd uintptr) (n int, errno unix.Errno) {
+func (s *Socket) writeSome(fd uintptr) (n int, errno unix.Errno) {
 	s.writes++
 	if len(s.left) == 1 {
 		v := s.left[0].Hdr.Iov
@@ -314,20 +276,8 @@ func isFull(errno unix.Errno) bool {
 	return errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.EINTR
 }
 
-// waitForRoom reports false when a frame has had writePatience since its first
-// wait.
-func waitForRoom(fd uintptr, deadline *time.Time) bool {
-	if deadline.IsZero() {
-		*deadline = time.Now().Add(writePatience)
-	} else if time.Now().After(*deadline) {
-		return false
-	}
-	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1)
-	return true
-}
-
 // Overrun counts what found the socket's buffer full.
-func (s *socket) Overrun() uint64 {
+func (s *Socket) Overrun() uint64 {
 	s.overrun.Lock()
 	defer s.overrun.Unlock()
 	_ = s.raw.Control(s.overrun.count) // an error: closed
@@ -335,7 +285,7 @@ func (s *socket) Overrun() uint64 {
 }
 
 // addOverrun: reading the kernel's counter sets it to zero.
-func (s *socket) addOverrun(fd uintptr) {
+func (s *Socket) addOverrun(fd uintptr) {
 	size := uint32(unsafe.Sizeof(s.overrun.stats))
 	if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_PACKET, unix.PACKET_STATISTICS,
 		uintptr(unsafe.Pointer(&s.overrun.stats)), uintptr(unsafe.Pointer(&size)), 0); errno == 0 {
@@ -344,4 +294,40 @@ func (s *socket) addOverrun(fd uintptr) {
 }
 
 // Close ends Await.
-func (s *socket) Close() { s.file.Close() }
+func (s *Socket) Close() { s.file.Close() }
+
+// Await drains the socket whenever it is readable.
+func (s *Socket) Await(drain func(fd int) error) (failed error) {
+	_ = s.raw.Read(func(fd uintptr) bool { // an error: closed
+		failed = drain(int(fd))
+		return failed != nil
+	})
+	return failed
+}
+
+// Now calls drain with the socket's descriptor.
+func (s *Socket) Now(drain func(fd int)) {
+	s.drain = drain
+	_ = s.raw.Control(s.drainNow) // an error: closed
+}
+
+// MTU of the interface now; 0 where it is gone.
+func (s *Socket) MTU() int {
+	ifi, err := net.InterfaceByIndex(s.boundTo())
+	if err != nil {
+		return 0
+	}
+	return ifi.MTU
+}
+
+// boundTo is the index of the interface that the kernel has the socket bound to: not a
+// name, which a rename changes. It is not any interface's once that is gone.
+func (s *Socket) boundTo() (ifindex int) {
+	_ = s.raw.Control(func(fd uintptr) { // an error: closed
+		address, err := unix.Getsockname(int(fd))
+		if l, ok := address.(*unix.SockaddrLinklayer); err == nil && ok {
+			ifindex = l.Ifindex
+		}
+	})
+	return ifindex
+}

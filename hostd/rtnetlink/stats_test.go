@@ -1,4 +1,4 @@
-package gate
+package rtnetlink
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func unhex(t testing.TB, text string) []byte {
 
 func TestStatsRequest(t *testing.T) {
 	want := unhex(t, "1c000000 5e00 0100 07000000 00000000 00000000 02000000 01000000")
-	if got := appendStatsRequest(nil, 7, 2); !bytes.Equal(got, want) {
+	if got := AppendStatsRequest(nil, 7, 2); !bytes.Equal(got, want) {
 		t.Errorf("got % x, want % x", got, want)
 	}
 }
@@ -42,7 +42,7 @@ func TestStatsAnswers(t *testing.T) {
 	}{
 		"counters":             {statsAnswer, 9, nil},
 		"another attribute":    {statsAnswer[:strings.Index(statsAnswer, "1c00 0100")] + "0600 0200 aabb 0000" + "1400 0100 0500000000000000 0300000000000000", 3, nil},
-		"of another request":   {strings.Replace(statsAnswer, "07000000", "08000000", 1), 0, errOtherAnswer},
+		"of another request":   {strings.Replace(statsAnswer, "07000000", "08000000", 1), 0, ErrOtherAnswer},
 		"no such interface":    {"24000000 0200 0000 07000000 2a000000 edffffff" + "1c000000 5e00 0100 07000000 00000000", 0, unix.ENODEV},
 		"nothing":              {"", 0, errNoStats},
 		"a bare confirmation":  {"14000000 0200 0000 07000000 2a000000 00000000", 0, errNoStats},
@@ -50,7 +50,7 @@ func TestStatsAnswers(t *testing.T) {
 		"an attribute cut off": {statsAnswer[:len(statsAnswer)-2], 0, errNoStats},
 		"counters too short":   {statsAnswer[:strings.Index(statsAnswer, "1c00 0100")] + "0c00 0100 0500000000000000", 0, errNoStats},
 	} {
-		frames, err := statsSent(unhex(t, c.bytes), 7)
+		frames, err := StatsSent(unhex(t, c.bytes), 7)
 		if frames != c.frames || !errors.Is(err, c.err) {
 			t.Errorf("%s: %d, %v; want %d, %v", name, frames, err, c.frames, c.err)
 		}
@@ -60,42 +60,8 @@ func TestStatsAnswers(t *testing.T) {
 func FuzzStatsAnswer(f *testing.F) {
 	f.Add(unhex(f, statsAnswer))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if frames, err := statsSent(b, 7); err != nil && frames != 0 {
+		if frames, err := StatsSent(b, 7); err != nil && frames != 0 {
 			t.Errorf("%d frames and %v", frames, err)
 		}
 	})
-}
-
-// TestKernelCountsOfNoInterface: the error says which, and the socket stays usable.
-func TestKernelCountsOfNoInterface(t *testing.T) {
-	c, err := openKernelCounts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	for range 2 {
-		if _, err := c.sent(1 << 30); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "1073741824") {
-			t.Errorf("of an interface that is not there: %v", err)
-		}
-	}
-	if _, err := c.sent(1); err != nil {
-		t.Errorf("of the loopback: %v", err)
-	}
-	if n := testing.AllocsPerRun(100, func() { c.sent(1) }); n > 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func BenchmarkKernelCounts(b *testing.B) {
-	c, err := openKernelCounts()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.close()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.sent(1); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
