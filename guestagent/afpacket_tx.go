@@ -15,11 +15,18 @@ const (
 	txBuffer = 4 << 20 // bytes
 )
 
+// message is struct mmsghdr of sendmmsg(2), which golang.org/x/sys has in versions that
+// need a newer Go than this module.
+type message struct {
+	header unix.Msghdr
+	_      uint32 // bytes that were sent
+}
+
 // txBatch is a socket that only sends, and the vectors of one sendmmsg(2).
 type txBatch struct {
 	fd       int
 	file     *os.File
-	messages [txBatchSize]unix.Mmsghdr
+	messages [txBatchSize]message
 	vectors  [txBatchSize]unix.Iovec
 	drops    atomic.Uint64
 }
@@ -36,8 +43,8 @@ func newTxBatch(index int) (*txBatch, error) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, txBuffer) // smaller without CAP_NET_ADMIN
 	b := &txBatch{fd: fd, file: asFile(fd, "packet-tx")}
 	for i := range b.messages {
-		b.messages[i].Hdr.Iov = &b.vectors[i]
-		b.messages[i].Hdr.SetIovlen(1)
+		b.messages[i].header.Iov = &b.vectors[i]
+		b.messages[i].header.SetIovlen(1)
 	}
 	return b, nil
 }
