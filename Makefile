@@ -8,7 +8,7 @@ SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 
 BIN = build/bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION ?= $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo unknown)
 # How long fuzz-short spends on each target.
 FUZZTIME ?= 5s
 KEEP ?= 24
@@ -23,8 +23,10 @@ BENCHTIME ?= 100ms
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 MICRO = build/micro
 
+# The modules within the tree: a pattern as ./proto/... ends where one begins.
+MODULES = guestagent proto/agent
 # Packages that measure time or boot guests run one by one, after the others.
-UNIT = ./guestagent/... ./hostd/... ./proto/... ./qmp/...
+UNIT = $(MODULES:%=./%/...) ./hostd/... ./proto/... ./qmp/...
 E2E = ./images/... ./e2e/...
 SOURCES = e2e guestagent hostd images proto qmp
 # The time-outs are for what hangs; a slow machine takes longer.
@@ -114,10 +116,12 @@ micro: ## run the Go benchmarks COUNT (6) times; compare with BASE, the last rel
 	done
 	@go tool benchstat $(MICRO)/*.txt
 
-lint: ## check formatting and vet
+lint: ## check formatting, vet, and that each module builds by itself
 	@unformatted=$$(gofmt -l $(SOURCES)); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	@go vet $(SOURCES:%=./%/...)
+	@go vet $(sort $(SOURCES:%=./%/...) $(MODULES:%=./%/...))
 	@go vet -tags faults ./hostd/...
+	@GOWORK=off go build ./...
+	@for module in $(MODULES); do (cd $$module && GOWORK=off go vet ./...); done
 
 clean: ## remove what was built, not what was fetched
 	@rm -rf build/bin build/demo build/images $(MICRO)

@@ -13,6 +13,8 @@ require (
 	github.com/klauspost/compress v1.20.3
 	github.com/safchain/ethtool v0.7.0
 	github.com/spf13/cobra v1.10.2
+	github.com/stillpoint-ft/stillpoint/guestagent v0.1.0
+	github.com/stillpoint-ft/stillpoint/proto/agent v0.1.0
 	github.com/ulikunitz/xz v0.5.17
 	github.com/vishvananda/netlink v1.3.1
 	github.com/vishvananda/netns v0.0.5
@@ -86,3 +88,9 @@ require (
 )
 
 tool golang.org/x/perf/cmd/benchstat
+
+// Modules of this tree, at the versions that a release tags.
+replace (
+	github.com/stillpoint-ft/stillpoint/guestagent => ./guestagent
+	github.com/stillpoint-ft/stillpoint/proto/agent => ./proto/agent
+)

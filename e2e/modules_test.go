@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stillpoint-ft/stillpoint/guestagent"
+)
+
+// requirements are all that each module within the tree may require, by itself or by
+// way of another: whoever uses the module has them in a module graph of their own.
+var requirements = map[string][]string{
+	"guestagent": {
+		"github.com/fatih/color", "github.com/google/gopacket", "github.com/hashicorp/go-hclog", "github.com/mattn/go-colorable",
+		"github.com/mattn/go-isatty", "github.com/safchain/ethtool", module + "proto/agent", "github.com/vishvananda/netlink",
+		"github.com/vishvananda/netns", "go.uber.org/goleak", "golang.org/x/sys",
+	},
+	"proto/agent": nil,
+}
+
+type goMod struct {
+	Module  struct{ Path string }
+	Require []struct{ Path, Version string }
+	Replace []struct {
+		Old struct{ Path string }
+		New struct{ Path string }
+	}
+}
+
+func readGoMod(t *testing.T, file string) (m goMod) {
+	t.Helper()
+	out, err := exec.Command("go", "mod", "edit", "-json", file).Output()
+	if err != nil {
+		t.Fatalf("read %s: %v", file, err)
+	}
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatalf("read %s: %v", file, err)
+	}
+	return m
+}
+
+// TestModulesWithin: each is in go.work and in the Makefile's list, whose patterns do not
+// reach it otherwise, and requires no more than it may.
+func TestModulesWithin(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(makefile), "\nMODULES = ")
+	list, _, _ = strings.Cut(list, "\n")
+	out, err := exec.Command("go", "list", "-m").Output()
+	if err != nil {
+		t.Fatal("list the modules of go.work: ", err)
+	}
+	for _, dir := range modulesWithin(t, "..") {
+		if !slices.Contains(strings.Fields(list), dir) || !slices.Contains(strings.Fields(string(out)), module+dir) {
+			t.Errorf("%s is not in the Makefile's MODULES, or not in go.work", dir)
+		}
+		allowed, known := requirements[dir]
+		if !known {
+			t.Errorf("nothing says what %s may require", dir)
+		}
+		m := readGoMod(t, filepath.Join("..", dir, "go.mod"))
+		for _, r := range m.Require {
+			if !slices.Contains(allowed, r.Path) {
+				t.Errorf("%s requires %s", dir, r.Path)
+			}
+		}
+		checkOurs(t, m)
+	}
+	checkOurs(t, readGoMod(t, "../go.mod"))
+}
+
+// checkOurs: what a module requires of this tree has the version that a release tags, and
+// is taken from the tree, where nothing is tagged yet.
+func checkOurs(t *testing.T, m goMod) {
+	t.Helper()
+	for _, r := range m.Require {
+		if !strings.HasPrefix(r.Path, module) {
+			continue
+		}
+		if r.Version != "v"+guestagent.Version {
+			t.Errorf("%s requires %s %s, and the library is %s", m.Module.Path, r.Path, r.Version, guestagent.Version)
+		}
+		found := false
+		for _, p := range m.Replace {
+			found = found || p.Old.Path == r.Path && strings.HasPrefix(p.New.Path, ".")
+		}
+		if !found {
+			t.Errorf("%s does not replace %s by a folder", m.Module.Path, r.Path)
+		}
+	}
+}
+
+func modulesWithin(t *testing.T, top string) (dirs []string) {
+	t.Helper()
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(top, path)
+		if d.IsDir() && (name == "build" || name == ".git") {
+			return filepath.SkipDir
+		}
+		if d.Name() == "go.mod" && name != "go.mod" {
+			dirs = append(dirs, filepath.Dir(name))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal("look for modules: ", err)
+	}
+	return dirs
+}

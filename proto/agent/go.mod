@@ -1,0 +1,3 @@
+module github.com/stillpoint-ft/stillpoint/proto/agent
+
+go 1.22
