@@ -17,8 +17,7 @@ import (
 // way of another: whoever uses the module has them in a module graph of their own.
 var requirements = map[string][]string{
 	"guestagent": {
-		"github.com/fatih/color", "github.com/google/gopacket", "github.com/hashicorp/go-hclog", "github.com/mattn/go-colorable",
-		"github.com/mattn/go-isatty", "github.com/safchain/ethtool", module + "proto/agent", "github.com/vishvananda/netlink",
+		"github.com/google/gopacket", "github.com/safchain/ethtool", module + "proto/agent", "github.com/vishvananda/netlink",
 		"github.com/vishvananda/netns", "go.uber.org/goleak", "golang.org/x/sys",
 	},
 	"proto/agent": nil,

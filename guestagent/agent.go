@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/stillpoint-ft/stillpoint/proto/agent"
 )
 
@@ -19,10 +17,25 @@ const (
 	DefaultChannel = "org.stillpoint.agent.0"
 )
 
+// A Logger gets a message, and keys and values in turn. A *slog.Logger is one, and so is an
+// hclog.Logger. Its methods are called from several goroutines at once.
+type Logger interface {
+	Debug(message string, args ...any)
+	Info(message string, args ...any)
+	Warn(message string, args ...any)
+}
+
+// nobody is the Logger of a program that wants none.
+type nobody struct{}
+
+func (nobody) Debug(string, ...any) {}
+func (nobody) Info(string, ...any)  {}
+func (nobody) Warn(string, ...any)  {}
+
 // Config shapes an agent. The zero value is a good one.
 type Config struct {
 	// Log gets what an operator should know. Default: nobody.
-	Log hclog.Logger
+	Log Logger
 	// Channel is the name of the virtio-serial port. Default DefaultChannel.
 	Channel string
 	// Open opens the channel instead of looking for Channel. It is called again
@@ -47,7 +60,7 @@ type Config struct {
 
 func (c *Config) setDefaults() {
 	if c.Log == nil {
-		c.Log = hclog.NewNullLogger()
+		c.Log = nobody{}
 	}
 	if c.Channel == "" {
 		c.Channel = DefaultChannel

@@ -4,7 +4,6 @@ go 1.24.0
 
 require (
 	github.com/google/gopacket v1.1.19
-	github.com/hashicorp/go-hclog v1.6.3
 	github.com/safchain/ethtool v0.7.0
 	github.com/stillpoint-ft/stillpoint/proto/agent v0.1.0
 	github.com/vishvananda/netlink v1.3.1
@@ -12,11 +11,6 @@ require (
 	golang.org/x/sys v0.38.0
 )
 
-require (
-	github.com/fatih/color v1.13.0 // indirect
-	github.com/mattn/go-colorable v0.1.12 // indirect
-	github.com/mattn/go-isatty v0.0.14 // indirect
-	github.com/vishvananda/netns v0.0.5 // indirect
-)
+require github.com/vishvananda/netns v0.0.5 // indirect
 
 replace github.com/stillpoint-ft/stillpoint/proto/agent => ../proto/agent
