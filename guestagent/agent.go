@@ -161,7 +161,7 @@ func (a *Agent) Close() error {
 // CAP_NET_ADMIN to turn off receive offloads and to replace the queue discipline.
 func (a *Agent) OpenPort(name string, o PortOptions) (*Port, error) {
 	o.setDefaults()
-	d, err := openAFPacket(name, o, a.config.BufferSize)
+	d, err := openInterface(name, o, a.config.BufferSize)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ var (
 	_ gopacket.PacketDataSource         = (*Source)(nil)
 	_ gopacket.ZeroCopyPacketDataSource = (*Source)(nil)
 	_ Device                            = (*Memory)(nil)
-	_ Device                            = (*afpacket)(nil)
 )
 
 // memoryPort is a port of an agent that has no host.

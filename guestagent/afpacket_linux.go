@@ -33,6 +33,15 @@ type afpacket struct {
 	full     uint64
 }
 
+// openInterface opens an interface as the kernel's kind of device.
+func openInterface(name string, o PortOptions, bufferSize int) (Device, error) {
+	d, err := openAFPacket(name, o, bufferSize)
+	if err != nil {
+		return nil, err // and not a Device that is a nil *afpacket
+	}
+	return d, nil
+}
+
 // openAFPacket opens an interface for frames of up to bufferSize bytes.
 func openAFPacket(name string, o PortOptions, bufferSize int) (_ *afpacket, err error) {
 	ifi, err := net.InterfaceByName(name)

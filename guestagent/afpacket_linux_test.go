@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var _ Device = (*afpacket)(nil)
+
 // veths makes a pair of interfaces in a network namespace that ends with the
 // test. The test's goroutine is the only one in there.
 func veths(t *testing.T) (a, b string) {
