@@ -24,7 +24,7 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 MICRO = build/micro
 
 # The modules within the tree: a pattern as ./proto/... ends where one begins.
-MODULES = guestagent proto/agent
+MODULES = guestagent guestagent/googlegopacketsource guestagent/gopacketsource proto/agent
 # Packages that measure time or boot guests run one by one, after the others.
 UNIT = $(MODULES:%=./%/...) ./hostd/... ./proto/... ./qmp/...
 E2E = ./images/... ./e2e/...

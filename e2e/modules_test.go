@@ -17,11 +17,17 @@ import (
 // way of another: whoever uses the module has them in a module graph of their own.
 var requirements = map[string][]string{
 	"guestagent": {
-		"github.com/google/gopacket", "github.com/safchain/ethtool", module + "proto/agent", "github.com/vishvananda/netlink",
+		"github.com/safchain/ethtool", module + "proto/agent", "github.com/vishvananda/netlink",
 		"github.com/vishvananda/netns", "go.uber.org/goleak", "golang.org/x/sys",
 	},
-	"proto/agent": nil,
+	"guestagent/googlegopacketsource": append([]string{"github.com/google/gopacket"}, ofAdapters...),
+	"guestagent/gopacketsource":       append([]string{"github.com/gopacket/gopacket"}, ofAdapters...),
+	"proto/agent":                     nil,
 }
+
+// ofAdapters is what the modules beside guestagent have from it.
+var ofAdapters = []string{module + "guestagent", module + "proto/agent",
+	"github.com/safchain/ethtool", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}
 
 type goMod struct {
 	Module  struct{ Path string }

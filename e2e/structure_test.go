@@ -17,6 +17,7 @@ var rules = []struct {
 	{"proto/", nil},
 	{"qmp/libvirt", []string{"qmp"}},
 	{"qmp", nil},
+	{"guestagent/", []string{"guestagent", "proto/agent"}},
 	{"guestagent", []string{"proto/agent"}},
 	{"hostd/pair", nil},
 	{"hostd/voice", []string{"hostd/arbiter"}},

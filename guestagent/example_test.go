@@ -3,11 +3,7 @@ package guestagent_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log"
-
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
 
 	"github.com/stillpoint-ft/stillpoint/guestagent"
 )
@@ -63,34 +59,34 @@ func Example() {
 	// three
 }
 
-// A program that reads packets with gopacket changes the line that opens its handle.
+// A program that works on one packet at a time reads from a source.
 func ExamplePort_Source() {
 	agent, err := guestagent.Start(guestagent.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer agent.Close()
-	in, out, wire := openPorts(agent, "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x88\xb5hello")
+	in, out, wire := openPorts(agent, "one", "two")
 
 	source := in.Source(0, 0)
-	for range 1 {
-		data, _, err := source.ZeroCopyReadPacketData()
-		if err == io.EOF { // the port was closed
+	for range 2 {
+		packet, err := source.Next()
+		if errors.Is(err, guestagent.ErrClosed) {
 			return
 		}
 		if err != nil {
 			log.Fatal(err)
 		}
-		packet := gopacket.NewPacket(data, layers.LinkTypeEthernet, gopacket.NoCopy)
-		fmt.Println(packet.LinkLayer().LinkFlow())
+		fmt.Printf("%s\n", packet.Data)
 		if !source.Forward(out, 0) { // the card has no room
 			source.Release()
 		}
 	}
 	fmt.Println(len(wire.Sent()), "sent")
 	// Output:
-	// 02:00:00:00:00:02->02:00:00:00:00:01
-	// 1 sent
+	// one
+	// two
+	// 2 sent
 }
 
 // After a takeover the machine runs on another host, from its last committed checkpoint.

@@ -3,7 +3,6 @@ module github.com/stillpoint-ft/stillpoint/guestagent
 go 1.24.0
 
 require (
-	github.com/google/gopacket v1.1.19
 	github.com/safchain/ethtool v0.7.0
 	github.com/stillpoint-ft/stillpoint/proto/agent v0.1.0
 	github.com/vishvananda/netlink v1.3.1

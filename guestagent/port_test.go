@@ -6,17 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/gopacket"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var (
-	_ gopacket.PacketDataSource         = (*Source)(nil)
-	_ gopacket.ZeroCopyPacketDataSource = (*Source)(nil)
-	_ Device                            = (*Memory)(nil)
-)
+var _ Device = (*Memory)(nil)
 
 // memoryPort is a port of an agent that has no host.
 func memoryPort(t *testing.T) (*Agent, *Port, *Memory) {
@@ -130,9 +125,9 @@ func TestSource(t *testing.T) {
 	a, port, m := memoryPort(t)
 	s := port.Source(0, 0)
 	m.Inject(0, []byte("first"))
-	data, ci, err := s.ReadPacketData()
-	if err != nil || string(data) != "first" || ci.Length != 5 || a.gate.Count().Held != 1 {
-		t.Fatalf("%q %+v %v, %+v", data, ci, err, a.gate.Count())
+	p, err := s.Next()
+	if err != nil || string(p.Data) != "first" || s.Port() != port || a.gate.Count().Held != 1 {
+		t.Fatalf("%+v %v, %+v", p, err, a.gate.Count())
 	}
 	a.gate.Close()
 	if err := s.WritePacketData([]byte("answer")); err != nil { // as one is held
@@ -152,9 +147,9 @@ func TestSource(t *testing.T) {
 		t.Error(err)
 	}
 	m.Inject(0, []byte("second"))
-	data, _, err = s.ZeroCopyReadPacketData()
-	if err != nil || string(data) != "second" || !s.Forward(port, 0) || s.Forward(port, 0) {
-		t.Errorf("%q, %v", data, err)
+	p, err = s.Next()
+	if err != nil || string(p.Data) != "second" || !s.Forward(port, 0) || s.Forward(port, 0) {
+		t.Errorf("%+v, %v", p, err)
 	}
 	if err := s.WritePacketData(make([]byte, 1<<16)); err == nil {
 		t.Error("no error for a frame too long")
@@ -163,7 +158,7 @@ func TestSource(t *testing.T) {
 		t.Errorf("%q, %+v", sent, a.gate.Count())
 	}
 	port.Close()
-	if _, _, err := s.ReadPacketData(); err != io.EOF {
+	if _, err := s.Next(); err != ErrClosed {
 		t.Error(err)
 	}
 }

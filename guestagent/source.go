@@ -1,23 +1,18 @@
 package guestagent
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"time"
-
-	"github.com/google/gopacket"
 )
 
-// A Source reads a receive queue in gopacket's manner: it is a
-// gopacket.PacketDataSource and a gopacket.ZeroCopyPacketDataSource, and writes
-// like the handles of gopacket's capture packages.
+// A Source reads a receive queue packet by packet, for programs that work on one at a
+// time. The packages gopacketsource and googlegopacketsource beside this one make a
+// source of gopacket's of it.
 //
 // The packet read last counts as held by the application until the next read
 // or Release. So a program that reads, works, writes and reads again is
-// protected as it is. One that passes packets on to other goroutines (the
-// channel of gopacket.PacketSource.Packets does) must not: what it has passed
-// on is not seen. It should use the port's queues.
+// protected as it is. One that passes packets on to other goroutines must not: what it
+// has passed on is not seen. It should use the port's queues.
 //
 // A Source is for one goroutine, and so are the two queues it was made with.
 type Source struct {
@@ -28,34 +23,25 @@ type Source struct {
 }
 
 // Source returns a source on a receive queue that sends through a transmit
-// queue; nobody else may use the two.
+// queue; nobody else may use the two. One that the port does not have is a panic at its
+// first use.
 func (p *Port) Source(rxQueue, txQueue int) *Source {
 	return &Source{port: p, rx: rxQueue, tx: txQueue}
 }
 
-// ReadPacketData returns a copy of the next packet, which the caller may keep.
-// It waits for one, and returns io.EOF when the port is closed.
-func (s *Source) ReadPacketData() ([]byte, gopacket.CaptureInfo, error) {
-	data, ci, err := s.ZeroCopyReadPacketData()
-	return append([]byte(nil), data...), ci, err
-}
+// Port is where the source reads and writes.
+func (s *Source) Port() *Port { return s.port }
 
-// ZeroCopyReadPacketData returns the next packet; the data is good until the
-// next read or Release. It waits, and returns io.EOF when the port is closed.
-func (s *Source) ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error) {
+// Next returns the next packet, which is good until the next call of Next or Release; it
+// is the source's, to be passed to Forward and not to TxBurst or Free. Next waits for
+// one, for as long as it takes, and returns ErrClosed when the port is closed, or the
+// error with which the device fails.
+func (s *Source) Next() (*Packet, error) {
 	s.Release()
-	_, err := s.port.RxWait(s.rx, s.held[:], -1)
-	if errors.Is(err, ErrClosed) {
-		return nil, gopacket.CaptureInfo{}, io.EOF
+	if _, err := s.port.RxWait(s.rx, s.held[:], -1); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, gopacket.CaptureInfo{}, err
-	}
-	p := s.held[0]
-	return p.Data, gopacket.CaptureInfo{
-		Timestamp: p.Time, CaptureLength: len(p.Data), Length: len(p.Data),
-		InterfaceIndex: s.port.info.Index,
-	}, nil
+	return s.held[0], nil
 }
 
 // Release says that the application has done with the packet read last. There
@@ -78,8 +64,11 @@ func (s *Source) Forward(port *Port, txQueue int) bool {
 	return true
 }
 
-// WritePacketData sends a copy of data. While a packet is held it works with
-// the gate closed: it is taken for the answer. Otherwise it waits for the gate.
+// WritePacketData sends a copy of data, a frame without FCS. While a packet is held it
+// works with the gate closed: it is taken for the answer. Otherwise it waits for the gate.
+// It also waits, for as long as it takes, while all buffers are held or the device has no
+// room. It returns ErrClosed when the port is closed meanwhile, and another error if data
+// is longer than a buffer (Config.BufferSize).
 func (s *Source) WritePacketData(data []byte) error {
 	if err := s.allocate(); err != nil {
 		return err
