@@ -46,10 +46,10 @@ func openInterface(name string, o PortOptions, bufferSize int) (Device, error) {
 func openAFPacket(name string, o PortOptions, bufferSize int) (_ *afpacket, err error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
-		return nil, fmt.Errorf("open interface %s: %w", name, err)
+		return nil, err
 	}
 	if need := ifi.MTU + 18; need > bufferSize {
-		return nil, fmt.Errorf("open interface %s: frames of %d bytes, buffers of %d (Config.BufferSize)", name, need, bufferSize)
+		return nil, fmt.Errorf("frames of %d bytes, buffers of %d (Config.BufferSize)", need, bufferSize)
 	}
 	d := &afpacket{info: DeviceInfo{
 		Name: name, Index: ifi.Index, MTU: ifi.MTU, HardwareAddr: ifi.HardwareAddr,
@@ -58,7 +58,6 @@ func openAFPacket(name string, o PortOptions, bufferSize int) (_ *afpacket, err 
 	defer func() {
 		if err != nil {
 			d.Close()
-			err = fmt.Errorf("open interface %s: %w", name, err)
 		}
 	}()
 	if !o.KeepGRO {

@@ -42,6 +42,9 @@ type Config struct {
 	// whenever reading or writing fails. A SetWriteDeadline method is used if
 	// there is one; Close must end a Read.
 	Open func() (io.ReadWriteCloser, error)
+	// OpenInterface opens network interfaces instead of the kernel's own, for OpenPort: in
+	// a test, or where they are of another kind. Its options have no zero values.
+	OpenInterface func(name string, o PortOptions) (Device, error)
 	// BufferSize is the longest frame in bytes, with a VLAN tag. Default 2048.
 	BufferSize int
 	// Buffers is how many packets there can be at once, made when first needed.
@@ -71,6 +74,10 @@ func (c *Config) setDefaults() {
 	}
 	if c.BufferSize <= 0 {
 		c.BufferSize = 2048
+	}
+	if c.OpenInterface == nil {
+		size := c.BufferSize
+		c.OpenInterface = func(name string, o PortOptions) (Device, error) { return openInterface(name, o, size) }
 	}
 	if c.Buffers <= 0 {
 		c.Buffers = 4096
@@ -161,9 +168,9 @@ func (a *Agent) Close() error {
 // CAP_NET_ADMIN to turn off receive offloads and to replace the queue discipline.
 func (a *Agent) OpenPort(name string, o PortOptions) (*Port, error) {
 	o.setDefaults()
-	d, err := openInterface(name, o, a.config.BufferSize)
+	d, err := a.config.OpenInterface(name, o)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open interface %s: %w", name, err)
 	}
 	return a.OpenDevice(d)
 }

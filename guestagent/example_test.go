@@ -6,13 +6,14 @@ import (
 	"log"
 
 	"github.com/stillpoint-ft/stillpoint/guestagent"
+	"github.com/stillpoint-ft/stillpoint/guestagent/agenttest"
 )
 
 // openPorts opens two ports without hardware, and closes them once so many frames have
 // arrived and left. A program in a guest calls agent.OpenPort("eth0", ...) instead.
-func openPorts(agent *guestagent.Agent, frames ...string) (in, out *guestagent.Port, wire *guestagent.Memory) {
-	card := guestagent.NewMemory("in", 1, 1, 64)
-	wire = guestagent.NewMemory("out", 1, 1, 64)
+func openPorts(agent *guestagent.Agent, frames ...string) (in, out *guestagent.Port, wire *agenttest.Memory) {
+	card := agenttest.NewMemory("in", 1, 1, 64)
+	wire = agenttest.NewMemory("out", 1, 1, 64)
 	in, err := agent.OpenDevice(card)
 	if err != nil {
 		log.Fatal(err)
@@ -92,7 +93,9 @@ func ExamplePort_Source() {
 // After a takeover the machine runs on another host, from its last committed checkpoint.
 // Whatever a checkpoint cannot carry is set up again here, before packets flow.
 func ExampleAgent_OnTakeover() {
-	agent, err := guestagent.Start(guestagent.Config{})
+	host := agenttest.NewHost() // a program in a guest has a real one
+	defer host.Close()
+	agent, err := guestagent.Start(host.Configure(guestagent.Config{}))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -100,4 +103,11 @@ func ExampleAgent_OnTakeover() {
 	agent.OnTakeover(func(t guestagent.Takeover) {
 		fmt.Println("this machine has moved; generation", t.Generation)
 	})
+	if err := host.TakeOver(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("packets flow")
+	// Output:
+	// this machine has moved; generation 2
+	// packets flow
 }

@@ -1,4 +1,4 @@
-package guestagent
+package guestagent_test
 
 import (
 	"errors"
@@ -7,21 +7,22 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/stillpoint-ft/stillpoint/guestagent"
+	"github.com/stillpoint-ft/stillpoint/guestagent/agenttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var _ Device = (*Memory)(nil)
-
 // memoryPort is a port of an agent that has no host.
-func memoryPort(t *testing.T) (*Agent, *Port, *Memory) {
+func memoryPort(t *testing.T) (*guestagent.Agent, *guestagent.Port, *agenttest.Memory) {
 	t.Helper()
-	a, err := Start(Config{Open: func() (io.ReadWriteCloser, error) { return nil, io.EOF }})
+	a, err := guestagent.Start(guestagent.Config{Open: func() (io.ReadWriteCloser, error) { return nil, io.EOF }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
-	m := NewMemory("mem", 1, 1, 8)
+	m := agenttest.NewMemory("mem", 1, 1, 8)
 	port, err := a.OpenDevice(m)
 	if err != nil {
 		t.Fatal(err)
@@ -35,13 +36,13 @@ func TestWaitingReceiverParks(t *testing.T) {
 	a, port, m := memoryPort(t)
 	got := make(chan int, 1)
 	go func() {
-		packets := make([]*Packet, 4)
+		packets := make([]*guestagent.Packet, 4)
 		n, _ := port.RxWait(0, packets, -1)
 		port.Free(0, packets[:n])
 		got <- n
 	}()
-	a.gate.Close()
-	waitStill(t, a.gate)
+	a.Gate().Close()
+	guestagent.WaitStill(t, a.Gate())
 	m.Inject(0, []byte("one"))
 	m.Inject(0, []byte("two"))
 	select {
@@ -49,10 +50,10 @@ func TestWaitingReceiverParks(t *testing.T) {
 		t.Fatalf("%d packets in the pause", n)
 	case <-time.After(20 * time.Millisecond): // nothing to wait for
 	}
-	if m.Waiting(0) != 2 || a.gate.Count() != (Count{}) {
-		t.Errorf("%d wait, %+v", m.Waiting(0), a.gate.Count())
+	if m.Waiting(0) != 2 || a.Gate().Count() != (guestagent.Count{}) {
+		t.Errorf("%d wait, %+v", m.Waiting(0), a.Gate().Count())
 	}
-	a.gate.Open()
+	a.Gate().Open()
 	if n := <-got; n != 2 {
 		t.Errorf("%d packets after the pause", n)
 	}
@@ -61,10 +62,10 @@ func TestWaitingReceiverParks(t *testing.T) {
 func TestRxWaitTimesOut(t *testing.T) {
 	a, port, _ := memoryPort(t)
 	for range 2 { // with the gate open, then closed
-		if n, err := port.RxWait(0, make([]*Packet, 1), time.Millisecond); n != 0 || err != nil {
+		if n, err := port.RxWait(0, make([]*guestagent.Packet, 1), time.Millisecond); n != 0 || err != nil {
 			t.Error(n, err)
 		}
-		a.gate.Close()
+		a.Gate().Close()
 	}
 }
 
@@ -72,12 +73,12 @@ func TestCloseEndsWaiting(t *testing.T) {
 	for _, closed := range []bool{false, true} {
 		a, port, _ := memoryPort(t)
 		if closed {
-			a.gate.Close()
+			a.Gate().Close()
 		}
 		ended := make(chan error, 1)
-		go func() { _, err := port.RxWait(0, make([]*Packet, 1), -1); ended <- err }()
+		go func() { _, err := port.RxWait(0, make([]*guestagent.Packet, 1), -1); ended <- err }()
 		port.Close()
-		if err := <-ended; !errors.Is(err, ErrClosed) {
+		if err := <-ended; !errors.Is(err, guestagent.ErrClosed) {
 			t.Error(err)
 		}
 	}
@@ -88,36 +89,36 @@ func TestUnsentStaysHeld(t *testing.T) {
 	for range 4 {
 		m.Inject(0, []byte("x"))
 	}
-	packets := make([]*Packet, 4)
+	packets := make([]*guestagent.Packet, 4)
 	port.RxBurst(0, packets)
 	m.Accept(1)
-	if n := port.TxBurst(0, packets); n != 1 || a.gate.Count().Held != 3 {
-		t.Errorf("%d sent, %+v", n, a.gate.Count())
+	if n := port.TxBurst(0, packets); n != 1 || a.Gate().Count().Held != 3 {
+		t.Errorf("%d sent, %+v", n, a.Gate().Count())
 	}
 	port.Free(0, packets[1:])
-	if s := port.Stats(); s.Sent != 1 || s.Taken != 4 || s.Received != 4 || a.gate.Count() != (Count{}) {
-		t.Errorf("%+v, %+v", s, a.gate.Count())
+	if s := port.Stats(); s.Sent != 1 || s.Taken != 4 || s.Received != 4 || a.Gate().Count() != (guestagent.Count{}) {
+		t.Errorf("%+v, %+v", s, a.Gate().Count())
 	}
 }
 
 func TestAllocAndDeriveAtClosedGate(t *testing.T) {
 	a, port, m := memoryPort(t)
 	m.Inject(0, []byte("request"))
-	packets := make([]*Packet, 1)
+	packets := make([]*guestagent.Packet, 1)
 	port.RxBurst(0, packets)
-	a.gate.Close()
+	a.Gate().Close()
 	if port.Alloc(0) != nil {
 		t.Error("a packet out of nothing at a closed gate")
 	}
 	answer := port.Derive(0, packets[0])
 	answer.Set([]byte("answer"))
 	port.Free(0, packets)
-	if c := a.gate.Count(); c.Held != 1 {
+	if c := a.Gate().Count(); c.Held != 1 {
 		t.Errorf("%+v while the answer is held", c)
 	}
-	port.TxBurst(0, []*Packet{answer})
-	if sent := m.Sent(); len(sent) != 1 || string(sent[0]) != "answer" || a.gate.Count() != (Count{}) {
-		t.Errorf("%q, %+v", sent, a.gate.Count())
+	port.TxBurst(0, []*guestagent.Packet{answer})
+	if sent := m.Sent(); len(sent) != 1 || string(sent[0]) != "answer" || a.Gate().Count() != (guestagent.Count{}) {
+		t.Errorf("%q, %+v", sent, a.Gate().Count())
 	}
 }
 
@@ -126,15 +127,15 @@ func TestSource(t *testing.T) {
 	s := port.Source(0, 0)
 	m.Inject(0, []byte("first"))
 	p, err := s.Next()
-	if err != nil || string(p.Data) != "first" || s.Port() != port || a.gate.Count().Held != 1 {
-		t.Fatalf("%+v %v, %+v", p, err, a.gate.Count())
+	if err != nil || string(p.Data) != "first" || s.Port() != port || a.Gate().Count().Held != 1 {
+		t.Fatalf("%+v %v, %+v", p, err, a.Gate().Count())
 	}
-	a.gate.Close()
+	a.Gate().Close()
 	if err := s.WritePacketData([]byte("answer")); err != nil { // as one is held
 		t.Fatal(err)
 	}
 	s.Release()
-	waitStill(t, a.gate)
+	guestagent.WaitStill(t, a.Gate())
 	wrote := make(chan error, 1)
 	go func() { wrote <- s.WritePacketData([]byte("own idea")) }()
 	select {
@@ -142,7 +143,7 @@ func TestSource(t *testing.T) {
 		t.Error("wrote at a closed gate")
 	case <-time.After(10 * time.Millisecond): // nothing to wait for
 	}
-	a.gate.Open()
+	a.Gate().Open()
 	if err := <-wrote; err != nil {
 		t.Error(err)
 	}
@@ -154,11 +155,11 @@ func TestSource(t *testing.T) {
 	if err := s.WritePacketData(make([]byte, 1<<16)); err == nil {
 		t.Error("no error for a frame too long")
 	}
-	if sent := m.Sent(); len(sent) != 3 || a.gate.Count() != (Count{}) {
-		t.Errorf("%q, %+v", sent, a.gate.Count())
+	if sent := m.Sent(); len(sent) != 3 || a.Gate().Count() != (guestagent.Count{}) {
+		t.Errorf("%q, %+v", sent, a.Gate().Count())
 	}
 	port.Close()
-	if _, err := s.Next(); err != ErrClosed {
+	if _, err := s.Next(); !errors.Is(err, guestagent.ErrClosed) {
 		t.Error(err)
 	}
 }

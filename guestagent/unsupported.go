@@ -16,6 +16,4 @@ func openChannel(name string) (io.ReadWriteCloser, error) {
 	return nil, fmt.Errorf("open agent channel %s: %w", name, errUnsupported)
 }
 
-func openInterface(name string, _ PortOptions, _ int) (Device, error) {
-	return nil, fmt.Errorf("open interface %s: %w", name, errUnsupported)
-}
+func openInterface(string, PortOptions, int) (Device, error) { return nil, errUnsupported }

@@ -9,6 +9,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/stillpoint-ft/stillpoint/guestagent"
+	"github.com/stillpoint-ft/stillpoint/guestagent/agenttest"
 	"github.com/stillpoint-ft/stillpoint/guestagent/gopacketsource"
 )
 
@@ -20,7 +21,7 @@ func Example() {
 	}
 	defer agent.Close()
 	// A program in a guest calls agent.OpenPort("eth0", guestagent.PortOptions{}).
-	card := guestagent.NewMemory("eth0", 1, 1, 64)
+	card := agenttest.NewMemory("eth0", 1, 1, 64)
 	port, err := agent.OpenDevice(card)
 	if err != nil {
 		log.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/gopacket/gopacket"
 
 	"github.com/stillpoint-ft/stillpoint/guestagent"
+	"github.com/stillpoint-ft/stillpoint/guestagent/agenttest"
 )
 
 var (
@@ -32,7 +33,7 @@ func start(t *testing.T, d guestagent.Device) (*guestagent.Agent, *guestagent.Po
 }
 
 func TestReadAndForward(t *testing.T) {
-	card := guestagent.NewMemory("eth0", 1, 1, 8)
+	card := agenttest.NewMemory("eth0", 1, 1, 8)
 	agent, port := start(t, card)
 	source := New(port, 0, 0)
 	card.Inject(0, []byte("first"))
@@ -65,7 +66,7 @@ func TestReadAndForward(t *testing.T) {
 }
 
 func TestClosedPortIsTheEnd(t *testing.T) {
-	_, port := start(t, guestagent.NewMemory("eth0", 1, 1, 8))
+	_, port := start(t, agenttest.NewMemory("eth0", 1, 1, 8))
 	source := New(port, 0, 0)
 	port.Close()
 	if _, _, err := source.ReadPacketData(); err != io.EOF {
@@ -82,7 +83,7 @@ func (broken) Receive(int, []*guestagent.Packet) int { return 0 }
 func (broken) Wait(int, time.Duration) error         { return errBroken }
 
 func TestBrokenDeviceIsNotTheEnd(t *testing.T) {
-	_, port := start(t, broken{guestagent.NewMemory("eth0", 1, 1, 8)})
+	_, port := start(t, broken{agenttest.NewMemory("eth0", 1, 1, 8)})
 	if _, _, err := New(port, 0, 0).ReadPacketData(); !errors.Is(err, errBroken) || err.Error() != "read from eth0: broken" {
 		t.Error(err)
 	}

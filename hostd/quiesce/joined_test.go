@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stillpoint-ft/stillpoint/guestagent"
+	"github.com/stillpoint-ft/stillpoint/guestagent/agenttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -74,14 +75,14 @@ func host(t *testing.T, o Options) (s *Session, stop func()) {
 	return s, stop
 }
 
-func startGuest(t *testing.T, c *cable) (*guestagent.Agent, *guestagent.Port, *guestagent.Memory) {
+func startGuest(t *testing.T, c *cable) (*guestagent.Agent, *guestagent.Port, *agenttest.Memory) {
 	t.Helper()
 	a, err := guestagent.Start(guestagent.Config{Open: c.open, Retry: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
-	m := guestagent.NewMemory("in", 1, 1, 64)
+	m := agenttest.NewMemory("in", 1, 1, 64)
 	port, err := a.OpenDevice(m)
 	if err != nil {
 		t.Fatal(err)

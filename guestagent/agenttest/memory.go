@@ -1,17 +1,19 @@
-package guestagent
+package agenttest
 
 import (
 	"fmt"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/stillpoint-ft/stillpoint/guestagent"
 )
 
-// A Memory is a device without hardware, for tests: what is injected can be
-// received, and what is sent can be collected. All methods may be called at any
-// time from anywhere.
+// A Memory is a device without hardware: what is injected can be received, and what is
+// sent can be collected. All methods may be called at any time from anywhere, except that
+// one goroutine at a time may wait on a queue, or for what is sent.
 type Memory struct {
-	info   DeviceInfo
+	info   guestagent.DeviceInfo
 	closed chan struct{}
 	once   sync.Once
 
@@ -20,21 +22,22 @@ type Memory struct {
 	arrived  []chan struct{} // per queue, capacity 1
 	sent     [][]byte
 	received uint64
-	drops    Drops
+	drops    guestagent.Drops
 	slots    int
-	accept   int // frames that Transmit still takes; negative: any number
+	accept   int           // frames that Transmit still takes; negative: any number
+	departed chan struct{} // capacity 1
 }
 
-// NewMemory returns a device with so many receive and transmit queues, each of
-// which holds slots frames.
+// NewMemory returns a device with so many receive and transmit queues. A receive queue
+// holds slots frames; what is sent is kept without a bound. The MTU is 1500 bytes.
 func NewMemory(name string, rxQueues, txQueues, slots int) *Memory {
 	m := &Memory{
-		info: DeviceInfo{
+		info: guestagent.DeviceInfo{
 			Name: name, MTU: 1500, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1},
 			RxQueues: rxQueues, TxQueues: txQueues,
 		},
 		closed: make(chan struct{}), waiting: make([][][]byte, rxQueues),
-		slots: slots, accept: -1,
+		slots: slots, accept: -1, departed: make(chan struct{}, 1),
 	}
 	for range rxQueues {
 		m.arrived = append(m.arrived, make(chan struct{}, 1))
@@ -42,7 +45,8 @@ func NewMemory(name string, rxQueues, txQueues, slots int) *Memory {
 	return m
 }
 
-// Inject lets a frame arrive; it reports false if the queue is full.
+// Inject lets a copy of a frame arrive; it reports false, and counts a drop, if the queue
+// is full. It panics if there is no such queue.
 func (m *Memory) Inject(queue int, frame []byte) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -59,20 +63,41 @@ func (m *Memory) Inject(queue int, frame []byte) bool {
 	return true
 }
 
-// Waiting is how many frames a queue holds.
+// Waiting is how many frames a queue holds that have not been received. It panics if
+// there is no such queue.
 func (m *Memory) Waiting(queue int) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.waiting[queue])
 }
 
-// Sent returns, and forgets, the frames sent since the last call.
+// Sent returns, and forgets, the frames sent since the last call, of all queues in the
+// order in which they were sent.
 func (m *Memory) Sent() [][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	sent := m.sent
 	m.sent = nil
 	return sent
+}
+
+// AwaitSent is Sent once there are n frames, or when the time is up.
+func (m *Memory) AwaitSent(n int, timeout time.Duration) [][]byte {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for {
+		m.mu.Lock()
+		enough := len(m.sent) >= n
+		m.mu.Unlock()
+		if enough {
+			return m.Sent()
+		}
+		select {
+		case <-m.departed:
+		case <-timer.C:
+			return m.Sent()
+		}
+	}
 }
 
 // Accept limits how many more frames Transmit takes; negative means no limit.
@@ -82,11 +107,11 @@ func (m *Memory) Accept(n int) {
 	m.accept = n
 }
 
-// Info implements [Device].
-func (m *Memory) Info() DeviceInfo { return m.info }
+// Info implements [guestagent.Device].
+func (m *Memory) Info() guestagent.DeviceInfo { return m.info }
 
-// Receive implements [Device].
-func (m *Memory) Receive(queue int, packets []*Packet) int {
+// Receive implements [guestagent.Device].
+func (m *Memory) Receive(queue int, packets []*guestagent.Packet) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0
@@ -103,8 +128,8 @@ func (m *Memory) Receive(queue int, packets []*Packet) int {
 	return n
 }
 
-// Transmit implements [Device].
-func (m *Memory) Transmit(_ int, packets []*Packet) int {
+// Transmit implements [guestagent.Device].
+func (m *Memory) Transmit(_ int, packets []*guestagent.Packet) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := len(packets)
@@ -115,10 +140,14 @@ func (m *Memory) Transmit(_ int, packets []*Packet) int {
 	for _, p := range packets[:n] {
 		m.sent = append(m.sent, append([]byte(nil), p.Data...))
 	}
+	select {
+	case m.departed <- struct{}{}:
+	default:
+	}
 	return n
 }
 
-// Wait implements [Device].
+// Wait implements [guestagent.Device].
 func (m *Memory) Wait(queue int, timeout time.Duration) error {
 	if m.Waiting(queue) > 0 {
 		return nil
@@ -133,26 +162,26 @@ func (m *Memory) Wait(queue int, timeout time.Duration) error {
 	case <-m.arrived[queue]:
 	case <-expired:
 	case <-m.closed:
-		return fmt.Errorf("wait on %s: %w", m.info.Name, ErrClosed)
+		return fmt.Errorf("wait on %s: %w", m.info.Name, guestagent.ErrClosed)
 	}
 	return nil
 }
 
-// Received implements [Device].
+// Received implements [guestagent.Device].
 func (m *Memory) Received() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.received
 }
 
-// Drops implements [Device].
-func (m *Memory) Drops() Drops {
+// Drops implements [guestagent.Device].
+func (m *Memory) Drops() guestagent.Drops {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.drops
 }
 
-// Close implements [Device].
+// Close implements [guestagent.Device].
 func (m *Memory) Close() error {
 	m.once.Do(func() { close(m.closed) })
 	return nil

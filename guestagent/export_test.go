@@ -1,0 +1,4 @@
+package guestagent
+
+// WaitStill is for the tests outside of the package.
+var WaitStill = waitStill
