@@ -39,19 +39,22 @@ type Config struct {
 	// Channel is the name of the virtio-serial port. Default DefaultChannel.
 	Channel string
 	// Open opens the channel instead of looking for Channel. It is called again
-	// whenever reading or writing fails. A SetWriteDeadline method is used if
-	// there is one; Close must end a Read.
+	// after it failed, and after reading failed; never twice at once. A SetWriteDeadline
+	// method of the channel is used if there is one; Close must end a Read. With a Name
+	// method the channel is taken for a device file, for which io.EOF is no end.
 	Open func() (io.ReadWriteCloser, error)
 	// OpenInterface opens network interfaces instead of the kernel's own, for OpenPort: in
-	// a test, or where they are of another kind. Its options have no zero values.
+	// a test, or where they are of another kind. It may be called from several goroutines
+	// at once. The numbers in its options are those to use: no zeros are among them.
 	OpenInterface func(name string, o PortOptions) (Device, error)
-	// BufferSize is the longest frame in bytes, with a VLAN tag. Default 2048.
+	// BufferSize is the longest frame in bytes, with a VLAN tag. Default 2048, at most
+	// 128 KiB.
 	BufferSize int
 	// Buffers is how many packets there can be at once, made when first needed.
-	// Default 4096.
+	// Default 4096, at most 16 million.
 	Buffers int
-	// MaxClosed is how long the gate stays closed at most, whatever the host
-	// asks for. Default 1 s.
+	// MaxClosed is how long the gate stays closed at most for a still point, whatever the
+	// host asks for. Default 1 s.
 	MaxClosed time.Duration
 	// TakeoverLimit is how long the callbacks after a takeover may keep the
 	// gate closed. Default 1 s.
@@ -115,7 +118,7 @@ type Agent struct {
 	stats     Stats
 }
 
-// Stats are an agent's doings since its start.
+// Stats are an agent's doings since its start. None ever falls.
 type Stats struct {
 	StillPoints uint64 // reached and reported
 	Missed      uint64 // deadlines without a still point
@@ -146,7 +149,10 @@ func Start(c Config) (*Agent, error) {
 }
 
 // Close opens the gate for good, closes the ports, and waits for the agent's
-// goroutines, callbacks included.
+// goroutines, callbacks included, so it must not be called from one. What waits in RxWait
+// or in a Source returns ErrClosed; the application must have stopped using its queues
+// otherwise. It returns the first error of a device that did not close well. A second call
+// does nothing.
 func (a *Agent) Close() error {
 	a.mu.Lock()
 	ports := a.ports
@@ -165,7 +171,10 @@ func (a *Agent) Close() error {
 }
 
 // OpenPort opens a network interface, which must be up. It needs CAP_NET_RAW, and
-// CAP_NET_ADMIN to turn off receive offloads and to replace the queue discipline.
+// CAP_NET_ADMIN to turn off receive offloads and to replace the queue discipline. Errors
+// say what is missing: an interface of that name, a right, buffers as long as its frames
+// (Config.BufferSize). By errors.Is, one of a closed agent is ErrClosed, and one on another
+// system than Linux errors.ErrUnsupported.
 func (a *Agent) OpenPort(name string, o PortOptions) (*Port, error) {
 	o.setDefaults()
 	d, err := a.config.OpenInterface(name, o)
@@ -175,11 +184,14 @@ func (a *Agent) OpenPort(name string, o PortOptions) (*Port, error) {
 	return a.OpenDevice(d)
 }
 
-// OpenDevice puts a device behind the gate. The port closes it.
+// OpenDevice puts a device behind the gate. The port closes it, and so does OpenDevice
+// itself where it fails: if the device has more than 1024 queues of a kind, and with
+// ErrClosed once the agent is closed.
 func (a *Agent) OpenDevice(d Device) (*Port, error) {
 	info := d.Info()
 	if info.RxQueues > 1<<10 || info.TxQueues > 1<<10 {
-		return nil, fmt.Errorf("open device %s: too many queues", info.Name)
+		d.Close()
+		return nil, fmt.Errorf("open device %s: %d receive and %d transmit queues, at most %d", info.Name, info.RxQueues, info.TxQueues, 1<<10)
 	}
 	p := newPort(d, a.gate, a.pool)
 	p.detach = a.forget
@@ -219,15 +231,18 @@ func (a *Agent) announce() {
 // OnTakeover registers a function that is called after each takeover, in the
 // order of registration and before packets flow: the place to set up again
 // what a checkpoint cannot carry. The gate is closed meanwhile, so it can
-// neither receive nor Alloc; it must return within Config.TakeoverLimit.
+// neither receive nor Alloc; it must return within Config.TakeoverLimit, after which
+// packets flow all the same. It runs on a goroutine of the agent's. Should the machine be
+// taken over again while it hangs, it is called again meanwhile. A function that is
+// registered after a takeover is not called for it.
 func (a *Agent) OnTakeover(f func(Takeover)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.callbacks = append(a.callbacks[:len(a.callbacks):len(a.callbacks)], f)
 }
 
-// Gate is what the agent's ports stand behind, for applications with devices
-// of their own.
+// Gate is what the agent's ports stand behind, for applications that take packets in past
+// the ports. The agent opens and closes it; the application should not.
 func (a *Agent) Gate() *Gate { return a.gate }
 
 // Stats returns the figures so far.

@@ -31,4 +31,11 @@
 //
 // Without a host (no channel, or nobody at its other end) the gate is open and
 // the application runs as it would anywhere.
+//
+// Lengths are in bytes. What cannot be the program's intention is a panic: a queue that a
+// port does not have, a packet that is sent or freed twice.
+//
+// Interfaces are opened on Linux only. Elsewhere the package builds, so that programs can
+// be tested there ([github.com/stillpoint-ft/stillpoint/guestagent/agenttest]), and
+// opening one fails with an error that is [errors.ErrUnsupported].
 package guestagent

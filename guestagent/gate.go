@@ -14,6 +14,8 @@ import (
 // not busy needs no look: it cannot pass the gate any more. So queues that
 // nobody polls do not matter.
 //
+// The methods of a Gate are safe for concurrent use.
+//
 // The price is two stores to a cache line of the queue's own and loads of a
 // word that hardly ever changes, per burst; nothing per packet.
 type Gate struct {
@@ -30,8 +32,8 @@ type Gate struct {
 // NewGate returns an open gate.
 func NewGate() *Gate { return &Gate{nudge: make(chan struct{}, 1)} }
 
-// A Slot is a queue's place at the gate. Except for what the gate reads, it
-// belongs to one goroutine at a time.
+// A Slot is a queue's place at the gate. It belongs to one goroutine at a time: none of
+// its methods may run at once with another one of the same slot.
 type Slot struct {
 	_      [64]byte
 	taken  atomic.Uint64 // packets handed out, times two, plus one while busy
@@ -42,7 +44,7 @@ type Slot struct {
 	_      [64]byte
 }
 
-// NewSlot adds a queue.
+// NewSlot adds a queue, for as long as there is the gate.
 func (g *Gate) NewSlot() *Slot {
 	s := &Slot{gate: g}
 	g.mu.Lock()
@@ -52,7 +54,8 @@ func (g *Gate) NewSlot() *Slot {
 	return s
 }
 
-// Enter asks to take packets in. If it says yes, Leave must follow.
+// Enter asks to take packets in, and does not wait. If it says yes, Leave must follow
+// soon: until then there is no still point.
 func (s *Slot) Enter() bool {
 	if s.gate.closed.Load() != 0 {
 		return false // without even looking busy
@@ -80,7 +83,8 @@ func (s *Slot) Derived(n int) {
 	s.taken.Store(s.nTaken << 1)
 }
 
-// Returned says that n packets were sent or freed.
+// Returned says that n packets were sent or freed, whichever slot they came in by. In all,
+// no more may be returned than were handed out.
 func (s *Slot) Returned(n int) {
 	s.nBack += uint64(n)
 	s.back.Store(s.nBack)
@@ -124,11 +128,11 @@ func (g *Gate) Open() {
 // Closed says whether the gate is closed.
 func (g *Gate) Closed() bool { return g.closed.Load() != 0 }
 
-// Changed delivers something, now and then, while the gate is closed: time to
-// look at Quiescent again.
+// Changed delivers something when Count may have become less while the gate is closed. Who
+// takes it takes it from others: behind an agent, from the agent.
 func (g *Gate) Changed() <-chan struct{} { return g.nudge }
 
-// Opened is closed when the gate is open.
+// Opened returns a channel that is closed when the gate opens, or is if it is open.
 func (g *Gate) Opened() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

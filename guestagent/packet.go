@@ -12,7 +12,7 @@ const headroom = 64
 
 // A Packet is a frame in a buffer of the agent's pool. The application may
 // change Data, and reslice it within its buffer; it must not keep it after the
-// packet was sent or freed.
+// packet was sent or freed. It belongs to one goroutine at a time.
 type Packet struct {
 	// Data is the frame, from its destination address on, without FCS. A VLAN
 	// tag that the kernel took off is in its place again.
@@ -35,11 +35,12 @@ func (p *Packet) Set(data []byte) bool {
 	return true
 }
 
-// Room is the longest frame in bytes that fits, headroom apart.
+// Room is the longest frame in bytes that fits, headroom apart: Config.BufferSize.
 func (p *Packet) Room() int { return len(p.buf) - headroom }
 
-// Push makes room for n bytes in front of Data, which must not have been moved
-// elsewhere, and reports whether there was enough.
+// Push makes room for n bytes in front of Data, with anything in them, and reports whether
+// there was enough: in front of a frame as it was received there are at least 60. Data must
+// not have been moved out of the packet's buffer.
 func (p *Packet) Push(n int) bool {
 	start := len(p.buf) - cap(p.Data)
 	if n > start {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// PortOptions shape a port. Zero values mean the defaults.
+// PortOptions shape a port. Zero values mean the defaults, and so do negative numbers.
 type PortOptions struct {
 	// RxQueues is how many receive queues; packets are spread over them by
 	// flow. Default 1.
@@ -41,7 +41,8 @@ func (o *PortOptions) setDefaults() {
 }
 
 // A Port is a device behind the gate. Each of its queues may be used by one
-// goroutine at a time; different queues at once.
+// goroutine at a time; different queues at once. Queues are numbered from 0, and one that
+// the port does not have is a panic.
 type Port struct {
 	device Device
 	info   DeviceInfo
@@ -77,13 +78,14 @@ func newPort(d Device, g *Gate, p *pool) *Port {
 	return port
 }
 
-// Info describes the device.
+// Info describes the device. It is safe for concurrent use.
 func (p *Port) Info() DeviceInfo { return p.info }
 
 // RxBurst fills packets with what a receive queue has and says how many. None
 // may mean that nothing arrived, that the gate is closed, or that the
-// application holds all buffers. The packets are the caller's until sent or
-// freed, on any port.
+// application holds all buffers. At most 128 are filled at once. It does not wait. The
+// packets are the caller's until sent or freed, on any port; what stands behind them in
+// the slice is not.
 func (p *Port) RxBurst(queue int, packets []*Packet) int {
 	q := p.rx[queue]
 	n := q.cache.reserve(min(len(packets), cacheLimit))
@@ -101,8 +103,9 @@ func (p *Port) RxBurst(queue int, packets []*Packet) int {
 
 // RxWait is RxBurst that waits for a packet, for at most timeout; a negative
 // one means for ever. While the gate is closed it parks, and what arrives stays
-// in the device. It returns 0 and no error when the time is up, and ErrClosed
-// when the port is closed.
+// in the device. There must be room for a packet. It returns 0 and no error when the time
+// is up, an error that is ErrClosed when the port is closed, and the device's own when that
+// has failed.
 func (p *Port) RxWait(queue int, packets []*Packet, timeout time.Duration) (int, error) {
 	deadline := time.Now().Add(timeout)
 	for {
@@ -165,9 +168,10 @@ func (p *Port) park(timer **time.Timer, left time.Duration) error {
 }
 
 // TxBurst sends packets through a transmit queue and says how many it took,
-// the first ones; the others are still the caller's. It works with the gate
-// closed: what the application holds has to get out. It panics if a packet that it
-// takes was sent or freed before.
+// the first ones; the others are still the caller's. It does not wait, and works with the
+// gate closed: what the application holds has to get out. A packet that can never be sent
+// counts as taken, and as dropped in Stats. It panics if a packet that it takes was sent
+// or freed before.
 func (p *Port) TxBurst(queue int, packets []*Packet) int {
 	q := p.tx[queue]
 	n := p.device.Transmit(queue, packets)
@@ -179,7 +183,8 @@ func (p *Port) TxBurst(queue int, packets []*Packet) int {
 }
 
 // Free drops packets, received on any port. The queue is the transmit queue of
-// the calling goroutine. It panics if a packet was sent or freed before.
+// the calling goroutine. It does not wait, and works with the gate closed. It panics if a
+// packet was sent or freed before.
 func (p *Port) Free(queue int, packets []*Packet) {
 	q := p.tx[queue]
 	q.cache.push(packets)
@@ -216,15 +221,15 @@ func (p *Port) Derive(queue int, parent *Packet) *Packet {
 	return packet
 }
 
-// PortStats are a port's packets since it was opened.
+// PortStats are a port's packets since it was opened. None ever falls.
 type PortStats struct {
 	Received uint64 // reached the port: handed out, waiting, or lost in it
 	Taken    uint64 // handed out to the application
-	Sent     uint64
+	Sent     uint64 // that TxBurst took
 	Drops    Drops
 }
 
-// Stats may be called at any time from anywhere.
+// Stats may be called at any time from anywhere, also of a port that is closed.
 func (p *Port) Stats() PortStats {
 	s := PortStats{Received: p.device.Received(), Sent: p.sent(), Drops: p.device.Drops()}
 	for _, q := range p.rx {
@@ -242,7 +247,8 @@ func (p *Port) sent() (n uint64) {
 
 // Close ends all waiting on the port and closes the device. The application
 // must have stopped using its queues, other than waiting in RxWait, and packets
-// it still holds can be freed on another port only.
+// it still holds can be freed on another port only. It returns an error if the device did
+// not close well. A second call does nothing.
 func (p *Port) Close() error {
 	var err error
 	p.once.Do(func() {

@@ -3,6 +3,7 @@ package guestagent_test
 import (
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,6 +160,54 @@ func TestSource(t *testing.T) {
 		t.Errorf("%q, %+v", sent, a.Gate().Count())
 	}
 	port.Close()
+	if _, err := s.Next(); !errors.Is(err, guestagent.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// wide is a device with more queues than makes sense.
+type wide struct{ *agenttest.Memory }
+
+func (wide) Info() guestagent.DeviceInfo { return guestagent.DeviceInfo{Name: "wide", RxQueues: 2000} }
+
+func TestDeviceThatIsRefusedIsClosed(t *testing.T) {
+	a, _, _ := memoryPort(t)
+	m := agenttest.NewMemory("wide", 1, 1, 1)
+	if _, err := a.OpenDevice(wide{m}); err == nil || !strings.Contains(err.Error(), "2000 receive") {
+		t.Error(err)
+	}
+	if err := m.Wait(0, -1); !errors.Is(err, guestagent.ErrClosed) {
+		t.Error(err)
+	}
+	a.Close()
+	m = agenttest.NewMemory("late", 1, 1, 1)
+	if _, err := a.OpenDevice(m); !errors.Is(err, guestagent.ErrClosed) {
+		t.Error(err)
+	}
+	if err := m.Wait(0, -1); !errors.Is(err, guestagent.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// A source that waited when its port was closed holds nothing: neither to release nor to
+// answer.
+func TestSourceAfterItsPort(t *testing.T) {
+	_, port, _ := memoryPort(t)
+	s := port.Source(0, 0)
+	ended := make(chan error, 1)
+	go func() { _, err := s.Next(); ended <- err }()
+	select {
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(10 * time.Millisecond): // it waits, most likely
+	}
+	port.Close()
+	if err := <-ended; !errors.Is(err, guestagent.ErrClosed) {
+		t.Error(err)
+	}
+	if s.Forward(port, 0) {
+		t.Error("forwarded nothing")
+	}
 	if _, err := s.Next(); !errors.Is(err, guestagent.ErrClosed) {
 		t.Error(err)
 	}

@@ -39,13 +39,14 @@ func (s *Source) Port() *Port { return s.port }
 func (s *Source) Next() (*Packet, error) {
 	s.Release()
 	if _, err := s.port.RxWait(s.rx, s.held[:], -1); err != nil {
+		s.held[0] = nil // what a burst of none leaves there
 		return nil, err
 	}
 	return s.held[0], nil
 }
 
 // Release says that the application has done with the packet read last. There
-// need not be one.
+// need not be one. It does not wait.
 func (s *Source) Release() {
 	if s.held[0] != nil {
 		s.port.Free(s.tx, s.held[:])
@@ -54,8 +55,9 @@ func (s *Source) Release() {
 }
 
 // Forward sends the packet read last, as the application has left it, through
-// a transmit queue of some port that belongs to this goroutine. It reports
-// false, and the packet is still held, if the device has no room.
+// a transmit queue of some port that belongs to this goroutine. It does not wait. It
+// reports false if no packet is held, or if the device has no room: the packet is still
+// held then.
 func (s *Source) Forward(port *Port, txQueue int) bool {
 	if s.held[0] == nil || port.TxBurst(txQueue, s.held[:]) == 0 {
 		return false
