@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/guestagent"
 )
 
@@ -48,6 +49,32 @@ func readGoMod(t *testing.T, file string) (m goMod) {
 		t.Fatalf("read %s: %v", file, err)
 	}
 	return m
+}
+
+// TestModulesAlone: each module builds by itself, as whoever requires it builds it, and
+// where its users' programs are tested.
+func TestModulesAlone(t *testing.T) {
+	top, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(dir, system string, args ...string) {
+		t.Helper()
+		c := exec.CommandContext(t.Context(), "go", args...)
+		c.Dir, c.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOOS="+system)
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("go %s in %s for %s: %v\n%s", strings.Join(args, " "), dir, system, err, out)
+		}
+	}
+	check(top, "linux", "build", "./...")
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		t.Run(system, func(t *testing.T) {
+			pace.SkipOnSlow(t, system == "linux") // the others need a standard library each
+			for _, dir := range modulesWithin(t, top) {
+				check(filepath.Join(top, dir), system, "vet", "./...")
+			}
+		})
+	}
 }
 
 // TestModulesWithin: each is in go.work and in the Makefile's list, whose patterns do not
