@@ -12,7 +12,7 @@ var (
 	stopTests      = []string{"Door", "./hostd/daemon"}
 	tornTests      = []string{"Torn", "./hostd/daemon"}
 	lateTests      = []string{"LandsLate", "./hostd/sim"}
-	heirTests      = []string{"Heir", "./hostd/daemon"}
+	heirTests      = []string{"Heir", "./hostd/voice"}
 	pairingTests   = []string{"AnotherDetectionLimit|WhatAStopRefused", "./hostd/daemon"}
 	stallTests     = []string{"TestAGuestIsFreed|TestAQEMUThatHangs", "./hostd/daemon"}
 	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
@@ -136,14 +136,14 @@ var mutants = []mutant{
 		"spoken = g.door.Speak(func() { all = g.gate.Release(epoch, until) })", "all, spoken = g.gate.Release(epoch, until), true", stopTests},
 	{"a takeover speaks past the door", "hostd/daemon/voice.go",
 		"func (g *guest) beginToSpeak(s *standby) bool {\n\treturn g.door.Speak(func() {", "func (g *guest) beginToSpeak(s *standby) bool {\n\treturn func(speak func()) bool { speak(); return true }(func() {", stopTests},
-	{"an heir gives the voice up while its old primary may be heard", "hostd/daemon/voice.go",
-		"if c.Kind == pair.ClaimStop {\n\t\tg.d.heirs.outlast(g.ctx, g.name)", "if false {\n\t\tg.d.heirs.outlast(g.ctx, g.name)", heirTests},
-	{"an heir starts the machine anew while its old primary may be heard", "hostd/daemon/voice.go",
-		"\t\td.heirs.outlast(ctx, machine)\n\t}\n\treturn stands", "\t}\n\treturn stands", heirTests},
-	{"a takeover is no past that has to be outlasted", "hostd/daemon/late.go",
-		"if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {", "if r.Kind != voice.Started {", heirTests},
-	{"a takeover that landed late is no past", "hostd/daemon/voice.go",
-		"\t\td.heirs.stands(stands)\n\t\td.heirs.outlast", "\t\td.heirs.outlast", lateTests},
+	{"an heir gives the voice up while its old primary may be heard", "hostd/voice/host.go",
+		"if c.Kind == Stopped {", "if false {", heirTests},
+	{"an heir starts the machine anew while its old primary may be heard", "hostd/voice/host.go",
+		"\t\th.Outlast(ctx, machine)\n\t}\n\treturn stands", "\t}\n\treturn stands", heirTests},
+	{"a takeover is no past that has to be outlasted", "hostd/voice/heirs.go",
+		"if r.Voice != h.host || r.Kind != Takeover && r.Kind != Handover {", "if r.Kind != Started {", heirTests},
+	{"a takeover that landed late is no past", "hostd/voice/host.go",
+		"\t\th.Stands(stands)\n\t\th.Outlast", "\t\th.Outlast", lateTests},
 	{"an heir outlasts its old primary by another time than that speaks for", "hostd/daemon/alike.go",
 		"if here == there {", "if true {", pairingTests},
 	{"what a stop refused leaves uncommitted", "hostd/daemon/voice.go",

@@ -106,7 +106,7 @@ func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) 
 // another host speaks for must not get a second one, and a standby of its past
 // must not take it over.
 func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error) {
-	grant, err := d.claimVoice(ctx, s.Name)
+	grant, err := d.voices.Start(ctx, s.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error)
 	g.board.setRole(string(pair.Unprotected), grant.Generation)
 	if err := g.bringUp(ctx, false); err != nil {
 		// A caller who has gone, for whom the start failed, leaves no voice behind.
-		return nil, errors.Join(err, d.releaseVoice(context.WithoutCancel(ctx), s.Name, grant.Generation))
+		return nil, errors.Join(err, d.voices.GiveUp(context.WithoutCancel(ctx), s.Name, grant.Generation))
 	}
 	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
 		g.board.setQEMU(version.String())

@@ -24,6 +24,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/replica"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 )
 
@@ -89,7 +90,7 @@ type Daemon struct {
 	tasks      tasks
 	started    time.Time
 	places     places
-	heirs      *heirs
+	voices     *voice.Host
 	// arbiterDown is why the arbiter cannot be asked; nil while it can.
 	arbiterDown atomic.Pointer[string]
 	// withdrawing: no machine is protected any more.
@@ -105,7 +106,7 @@ func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
 		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keep: o.Keep, goesDown: o.GoesDown, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
 		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
-	d.heirs = newHeirs(d.config.Host, d.detectionLimit())
+	d.voices = voice.NewHost(d.config.Host, d.arbiter, d.detectionLimit())
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
 		d.hypervisor = processes{}

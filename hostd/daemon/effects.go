@@ -19,7 +19,6 @@ const (
 	leaveLimit      = 30 * time.Second
 	leaveRetry      = time.Second
 	takeoverLimit   = 30 * time.Second
-	arbiterLimit    = 10 * time.Second
 	claimLimit      = 3 * time.Second
 	retryInterval   = 200 * time.Millisecond
 	deathNotice     = time.Second

@@ -54,10 +54,10 @@ func TestACallerWhoLeavesAClaim(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	d := New(Options{Config: config.Config{Host: "a"}, Arbiter: leaves{caller: cancel}})
 	defer d.end()
-	if won, err := d.claimVoice(ctx, "m"); err != nil || won.Generation != 1 {
+	if won, err := d.voices.Start(ctx, "m"); err != nil || won.Generation != 1 {
 		t.Errorf("won %+v, %v", won, err)
 	}
-	if _, err := d.claimVoice(ctx, "m"); err == nil {
+	if _, err := d.voices.Start(ctx, "m"); err == nil {
 		t.Error("the voice is claimed for a caller who has gone")
 	}
 }

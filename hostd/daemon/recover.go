@@ -210,14 +210,12 @@ func (d *Daemon) tryRecover(g *guest) (done bool, err error) {
 // knows, or none at all, says only that the arbiter is not the one that granted it:
 // an operator decides then.
 func (d *Daemon) standing(ctx context.Context, g *guest) (arbiter.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
-	defer cancel()
-	stands, err := d.arbiter.Current(ctx, g.name)
+	stands, err := d.voices.Current(ctx, g.name)
 	if err != nil {
 		return stands, arbiterError{fmt.Errorf("ask the arbiter who speaks for machine %s: %w", g.name, err)}
 	}
 	stands.Machine = g.name
-	d.heirs.stands(stands)
+	d.voices.Stands(stands)
 	if known := g.earlier.saved.Generation; voice.Forgot(stands, known) && !g.earlier.decided {
 		return stands, fmt.Errorf("%w: it says generation %d, and granted %d before; see to it that the arbiter is the right one and has its data. "+
 			"If that is lost for good, and no other host runs machine %s: \"hostd vm start\" here lets it go on, \"hostd vm stop %s\" ends it",
@@ -275,7 +273,7 @@ func (d *Daemon) adopt(ctx context.Context, old *guest, qemu QEMU, stands arbite
 		g.end()
 		return err
 	}
-	grant, err := voice.Alone(ctx, d.arbiter, stands, d.config.Host)
+	grant, err := d.voices.Alone(ctx, stands)
 	if err != nil {
 		g.leave()
 		return arbiterError{fmt.Errorf("claim the voice of machine %s: %w", old.name, err)}
@@ -336,10 +334,10 @@ func (d *Daemon) loseLeft(ctx context.Context, g *guest) (done bool, err error) 
 }
 
 func (d *Daemon) removeLeft(ctx context.Context, g *guest) error {
-	stands, err := d.arbiter.Current(ctx, g.name)
+	stands, err := d.voices.Current(ctx, g.name)
 	if err == nil && stands.Voice == d.config.Host {
-		d.heirs.stands(stands)
-		err = d.releaseVoice(ctx, g.name, stands.Generation)
+		d.voices.Stands(stands)
+		err = d.voices.GiveUp(ctx, g.name, stands.Generation)
 	}
 	if err != nil {
 		return fmt.Errorf("stop machine %s of an earlier daemon: %w; it stays, silent", g.name, err)

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -60,7 +59,7 @@ func (p *protection) released(epoch uint64) {
 func (p *protection) releaseLate(epoch, generation uint64) {
 	for p.ctx.Err() == nil {
 		asked := time.Now()
-		own, err := p.hasVoice(generation)
+		own, err := p.g.d.voices.Holds(p.ctx, p.g.name, generation)
 		switch {
 		case err != nil:
 			p.g.publish(&control.Event{Kind: "arbiter", Message: "the arbiter does not answer (" + err.Error() + "); committed output waits"})
@@ -77,13 +76,6 @@ func (p *protection) releaseLate(epoch, generation uint64) {
 			return
 		}
 	}
-}
-
-func (p *protection) hasVoice(generation uint64) (bool, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, arbiterLimit)
-	defer cancel()
-	r, err := p.g.d.arbiter.Current(ctx, p.g.name)
-	return err == nil && r.Voice == p.g.d.config.Host && r.Generation == generation, err
 }
 
 // rest waits, and reports whether the protection goes on.

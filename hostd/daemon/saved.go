@@ -47,7 +47,7 @@ func (g *guest) save() error {
 	text, err := g.spec.Marshal()
 	if err == nil {
 		var b []byte
-		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Generation: g.board.generation(), Taps: g.qemu.Taps(), Limit: g.d.heirs.limitOf(g.name)})
+		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Generation: g.board.generation(), Taps: g.qemu.Taps(), Limit: g.d.voices.Limit(g.name)})
 		if err == nil {
 			err = replaceFile(g.d.savedPath(g.name), b)
 		}
@@ -205,7 +205,7 @@ func (d *Daemon) leftover(name string) leftover {
 		return l
 	}
 	l.spec = m
-	d.heirs.served(name, l.saved.Limit)
+	d.voices.Served(name, l.saved.Limit)
 	return l
 }
 

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -83,27 +82,17 @@ func (g *guest) resend(s *standby) error {
 // claim asks the arbiter, once, and answers with what it said. The door hears of it
 // before the role machine does.
 func (g *guest) claim(c pair.Claim) {
-	if c.Kind == pair.ClaimStop {
-		g.d.heirs.outlast(g.ctx, g.name)
-	}
-	ctx, cancel := context.WithTimeout(g.ctx, claimLimit)
-	defer cancel()
-	g.board.claims(string(c.Kind))
-	stands, err := claimOf(g.d.config.Host, g.name, c).Make(ctx, g.d.arbiter)
-	var lost *arbiter.LostError
-	if errors.As(err, &lost) {
-		stands = lost.Winner
-	}
-	if err == nil || lost != nil {
+	stands, err := g.d.voices.Claim(g.ctx, claimOf(g.d.config.Host, g.name, c), claimLimit, func() { g.board.claims(string(c.Kind)) })
+	lost := errors.As(err, new(*arbiter.LostError))
+	if err == nil || lost {
 		g.door.Stands(stands)
-		g.d.heirs.stands(stands)
 	}
 	switch {
 	case err == nil:
 		g.board.answered()
 		g.log.Info("arbiter granted", "claim", c.Kind, "generation", stands.Generation)
 		g.post(pair.Granted{Generation: stands.Generation})
-	case lost != nil:
+	case lost:
 		g.denied(c, stands)
 	default:
 		if g.board.undecided(err.Error()) {
@@ -187,55 +176,6 @@ func stillDue(kept []pair.Effect, role pair.Role) (due []pair.Effect) {
 		}
 	}
 	return due
-}
-
-// claimVoice makes this host the one that speaks for a machine which it is
-// about to start. What is asked is waited for even if the caller leaves meanwhile:
-// else the voice might be granted to a host that does not know it, and start nothing.
-func (d *Daemon) claimVoice(ctx context.Context, machine string) (r arbiter.Record, err error) {
-	stands, err := d.outlastPast(ctx, machine)
-	if err == nil {
-		claim, cancel := context.WithTimeout(context.WithoutCancel(ctx), arbiterLimit)
-		defer cancel()
-		r, err = voice.Start(claim, d.arbiter, machine, stands, d.config.Host)
-	}
-	if err != nil {
-		return r, fmt.Errorf("claim the voice of machine %s: %w; nothing was started", machine, err)
-	}
-	d.heirs.started(r)
-	return r, nil
-}
-
-// outlastPast waits for what an old primary may still say of a machine that is to be
-// started anew, and returns the record that stands. Where this host does not have the
-// voice, whoever gave it up has waited.
-func (d *Daemon) outlastPast(ctx context.Context, machine string) (arbiter.Record, error) {
-	asked, cancel := context.WithTimeout(ctx, arbiterLimit)
-	defer cancel()
-	stands, err := d.arbiter.Current(asked, machine)
-	if err == nil && stands.Voice == d.config.Host {
-		d.heirs.stands(stands)
-		d.heirs.outlast(ctx, machine)
-	}
-	return stands, errors.Join(err, ctx.Err())
-}
-
-// releaseVoice records that nobody speaks for a machine of which nothing runs here,
-// so that any host may start it. Where another host has the voice already, it is not
-// ours to release.
-func (d *Daemon) releaseVoice(ctx context.Context, machine string, generation uint64) error {
-	d.heirs.outlast(ctx, machine)
-	ctx, cancel := context.WithTimeout(ctx, arbiterLimit)
-	defer cancel()
-	_, err := voice.Claim{Machine: machine, Kind: voice.Stopped, Host: d.config.Host, Expect: generation}.Make(ctx, d.arbiter)
-	var lost *arbiter.LostError
-	if errors.As(err, &lost) && !voice.Forgot(lost.Winner, generation) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("release the voice of machine %s: %w; this host keeps it, so that it can be started here only", machine, err)
-	}
-	return nil
 }
 
 // finishStop ends what is left here of a machine that nobody speaks for any more, or

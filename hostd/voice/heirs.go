@@ -1,4 +1,4 @@
-package daemon
+package voice
 
 import (
 	"context"
@@ -6,16 +6,16 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
-	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
 
 // An old primary lets committed output leave for detection.limit after it has sent the
-// epoch, although the machine has been taken over meanwhile (release.go): the heir
+// epoch, although the machine has been taken over meanwhile (hostd/primary, release.go): the heir
 // remembers it. A machine that was stopped, or started anew, does not. So the heir waits
 // out that time before it lets go of the machine's past.
 
-// heirs tells until when the old primaries of machines may be heard.
-type heirs struct {
+// Heirs tells until when the old primaries of machines may be heard. Its methods may be
+// called concurrently.
+type Heirs struct {
 	host  string
 	limit time.Duration
 	// began is when this daemon did: a machine that it has neither started nor taken over
@@ -34,15 +34,15 @@ type past struct {
 	until      time.Time
 }
 
-func newHeirs(host string, limit time.Duration) *heirs {
-	return &heirs{host: host, limit: limit, began: time.Now(), known: map[string]past{}, earlier: map[string]time.Duration{}}
+func newHeirs(host string, limit time.Duration) *Heirs {
+	return &Heirs{host: host, limit: limit, began: time.Now(), known: map[string]past{}, earlier: map[string]time.Duration{}}
 }
 
-// stands notes a record that the arbiter has told. One by which this host has taken the
+// Stands notes a record that the arbiter has told. One by which this host has taken the
 // machine over begins its past when it is seen first: a claim of an earlier daemon may
 // have landed just now.
-func (h *heirs) stands(r arbiter.Record) {
-	if r.Voice != h.host || r.Kind != voice.Takeover && r.Kind != voice.Handover {
+func (h *Heirs) Stands(r arbiter.Record) {
+	if r.Voice != h.host || r.Kind != Takeover && r.Kind != Handover {
 		return
 	}
 	h.mu.Lock()
@@ -52,32 +52,32 @@ func (h *heirs) stands(r arbiter.Record) {
 	}
 }
 
-// served notes the limit under which an earlier daemon was in a pair: its primary may have
+// Served notes the limit under which an earlier daemon was in a pair: its primary may have
 // it still.
-func (h *heirs) served(machine string, limit time.Duration) {
+func (h *Heirs) Served(machine string, limit time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.earlier[machine] = limit
 }
 
-// limitOf a machine's pairs, this daemon's and earlier ones'.
-func (h *heirs) limitOf(machine string) time.Duration {
+// Limit of a machine's pairs, this daemon's and earlier ones'.
+func (h *Heirs) Limit(machine string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.longest(machine)
 }
 
-func (h *heirs) longest(machine string) time.Duration { return max(h.limit, h.earlier[machine]) }
+func (h *Heirs) longest(machine string) time.Duration { return max(h.limit, h.earlier[machine]) }
 
-// started notes that a machine has no past, by its record.
-func (h *heirs) started(r arbiter.Record) {
+// Started notes that a machine has no past, by its record.
+func (h *Heirs) Started(r arbiter.Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.known[r.Machine] = past{generation: r.Generation}
 }
 
 // left is for how long an old primary of the machine may still be heard.
-func (h *heirs) left(machine string) time.Duration {
+func (h *Heirs) left(machine string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p, known := h.known[machine]
@@ -87,8 +87,8 @@ func (h *heirs) left(machine string) time.Duration {
 	return max(0, time.Until(p.until))
 }
 
-// outlast the old primary's output, or the context.
-func (h *heirs) outlast(ctx context.Context, machine string) {
+// Outlast the old primary's output, or the context.
+func (h *Heirs) Outlast(ctx context.Context, machine string) {
 	left := h.left(machine)
 	if left == 0 {
 		return
