@@ -100,7 +100,7 @@ const second = int64(1e9)
 func (f *fake) Events(r *control.EventsRequest, s grpc.ServerStreamingServer[control.Event]) error {
 	f.asked = append(f.asked, fmt.Sprintf("events %q, checkpoints %v", r.Name, r.Checkpoints))
 	e := &control.Event{TimeUnixNanos: 1700000000 * second, Host: "a", Machine: "nat", Kind: "protected", Message: "the pair is protected",
-		Role: "protected", Epoch: 1, Generation: 3, Attributes: map[string]string{"standby": "b"}}
+		Role: "protected", Epoch: 1, Generation: 3}
 	if err := s.Send(e); err != nil || !r.Checkpoints {
 		return err
 	}

@@ -141,7 +141,7 @@ func (p *protection) checkCards() error {
 			return fmt.Errorf("the standby tells of %d cards of a machine that has %d", n, len(ports))
 		}
 	}
-	if err := checkMTUs(ports, here.MTUs, there.MTUs, p.g.board.peer()); err != nil {
+	if err := checkMTUs(ports, here.MTUs, there.MTUs, p.g.state.Peer()); err != nil {
 		return err
 	}
 	return checkFeatures(ports, here.Features, there.Features)

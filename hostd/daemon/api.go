@@ -4,102 +4,63 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/api"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
-// listenControl opens the unix socket of the API, for the daemon's user only.
-func listenControl(path string) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("another hostd serves %s", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove the stale control socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen for commands: %w", err)
-	}
-	return l, os.Chmod(path, 0o600)
-}
-
 // serveRemote answers commands from other hosts: whoever has a certificate of
 // the authority may give them.
 func (d *Daemon) serveRemote(ctx context.Context, l net.Listener) {
-	if err := d.serveCommands(ctx, l, grpc.Creds(pki.AlreadySecure())); err != nil {
+	if err := api.Serve(ctx, l, d.config.Host, d, grpc.Creds(pki.AlreadySecure())); err != nil {
 		d.log.Error("no more remote commands are accepted", "error", err)
 	}
 }
 
-func (d *Daemon) serveControl(ctx context.Context, l net.Listener) error {
-	return d.serveCommands(ctx, l)
-}
-
-func (d *Daemon) serveCommands(ctx context.Context, l net.Listener, more ...grpc.ServerOption) error {
-	server := grpc.NewServer(append(more, grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(control.MaxMessage), grpc.MaxSendMsgSize(control.MaxMessage))...)
-	control.RegisterHostdServer(server, d.API())
-	stop := context.AfterFunc(ctx, server.Stop)
-	defer stop()
-	err := server.Serve(l)
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
 // API answers the control service without a connection.
-func (d *Daemon) API() control.HostdServer { return &api{d: d} }
+func (d *Daemon) API() control.HostdServer { return api.New(d.config.Host, d) }
 
-// api answers the control service. Each call is short or waits for a role.
-type api struct {
-	control.UnimplementedHostdServer
-	d *Daemon
-}
+// Events of this host.
+func (d *Daemon) Events() *status.Events { return &d.events }
 
-func (a *api) StartMachine(ctx context.Context, r *control.StartMachineRequest) (*control.Machine, error) {
-	s, err := spec.Parse(r.File, r.Spec)
+// StartMachine boots a machine here, or goes on with one of an earlier daemon.
+func (d *Daemon) StartMachine(ctx context.Context, s spec.Machine) (v status.View, err error) {
+	release, err := d.reserveFor(ctx, s.Name)
 	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	release, err := a.d.reserveFor(ctx, s.Name)
-	if err != nil {
-		return nil, status.Error(codes.Aborted, err.Error())
+		return v, api.Refuse(api.Busy, "%v", err)
 	}
 	defer release()
-	a.d.awaitEndOfStandby(ctx, s.Name)
-	a.d.awaitRetired(ctx, s.Name)
-	old := a.d.find(s.Name)
+	d.awaitEndOfStandby(ctx, s.Name)
+	d.awaitRetired(ctx, s.Name)
+	old := d.find(s.Name)
 	if old != nil && old.earlier == nil {
-		return nil, status.Errorf(codes.AlreadyExists, "machine %s exists on host %s; stop it first", s.Name, a.d.config.Host)
+		return v, api.Refuse(api.Exists, "machine %s exists on host %s; stop it first", s.Name, d.config.Host)
 	}
 	var g *guest
 	if old != nil {
-		if g, err = a.d.startLeft(old, s); err != nil {
-			return nil, status.Error(codes.FailedPrecondition, err.Error())
+		if g, err = d.startLeft(old, s); err != nil {
+			return v, api.Refuse(api.NotNow, "%v", err)
 		}
 	}
 	if g == nil {
-		g, err = a.d.startGuest(ctx, s)
+		g, err = d.startGuest(ctx, s)
 	}
 	if err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
+		return v, api.Refuse(api.Failed, "%v", err)
 	}
-	return g.status(), nil
+	return g.view(), nil
 }
 
 // startGuest boots a machine here. The voice is claimed first: a machine that
@@ -111,47 +72,45 @@ func (d *Daemon) startGuest(ctx context.Context, s spec.Machine) (*guest, error)
 		return nil, err
 	}
 	g := d.newGuest(s)
-	g.board.setRole(string(pair.Unprotected), grant.Generation)
+	g.state.SetRole(pair.Unprotected, grant.Generation)
 	if err := g.bringUp(ctx, false); err != nil {
 		// A caller who has gone, for whom the start failed, leaves no voice behind.
 		return nil, errors.Join(err, d.voices.GiveUp(context.WithoutCancel(ctx), s.Name, grant.Generation))
 	}
 	if version, err := g.qemu.Monitor().QueryVersion(ctx); err == nil {
-		g.board.setQEMU(version.String())
+		g.state.SetQEMU(version.String())
 	}
 	g.live(grant, false)
-	g.publish(&control.Event{Kind: "started", Message: fmt.Sprintf("QEMU runs with process id %d", g.qemu.Pid())})
+	g.publish(status.Event{Kind: status.Started, Message: fmt.Sprintf("QEMU runs with process id %d", g.qemu.Pid())})
 	return g, nil
 }
 
-func (a *api) StopMachine(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	if _, err := a.guest(r.Name); err != nil {
-		return nil, err
+// StopMachine ends a machine here, for good.
+func (d *Daemon) StopMachine(ctx context.Context, name string) (v status.View, err error) {
+	if _, err := d.known(name); err != nil {
+		return v, err
 	}
-	release, err := a.d.reserveFor(ctx, r.Name)
+	release, err := d.reserveFor(ctx, name)
 	if err != nil {
-		return nil, status.Error(codes.Aborted, err.Error())
+		return v, api.Refuse(api.Busy, "%v", err)
 	}
-	g, err := a.guest(r.Name)
+	g, err := d.known(name)
 	if err != nil { // it may have been adopted, or removed, meanwhile
 		release()
-		return nil, err
+		return v, err
 	}
-	m := g.status()
-	if err := a.stop(ctx, g, release); err != nil {
-		return nil, err
-	}
-	m.QemuPid = 0
-	return m, nil
+	v = g.view()
+	v.PID = 0
+	return v, d.stop(ctx, g, release)
 }
 
-func (a *api) stop(ctx context.Context, g *guest, release func()) error {
+func (d *Daemon) stop(ctx context.Context, g *guest, release func()) error {
 	if g.earlier == nil {
-		return a.d.stopGuest(ctx, g, release)
+		return d.stopGuest(ctx, g, release)
 	}
 	defer release()
-	if err := a.d.stopLeft(ctx, g); err != nil {
-		return status.Error(codes.Unavailable, err.Error())
+	if err := d.stopLeft(ctx, g); err != nil {
+		return api.Refuse(api.Undecided, "%v", err)
 	}
 	return nil
 }
@@ -168,18 +127,18 @@ func (d *Daemon) stopGuest(ctx context.Context, g *guest, release func()) error 
 	case outcome := <-s.done:
 		defer release()
 		if err := d.finishStop(g, outcome); err != nil {
-			return status.Error(codes.FailedPrecondition, err.Error())
+			return api.Refuse(api.NotNow, "%v", err)
 		}
 		return nil
 	case why := <-s.waits:
 		d.keepStopping(g, s, release)
-		return status.Errorf(codes.Unavailable, "stop machine %s: %s; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells", g.name, why)
+		return api.Refuse(api.Undecided, "stop machine %s: %s; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells", g.name, why)
 	case <-g.ctx.Done(): // with its replica, or with the daemon
 		defer release()
 		return d.finishEnded(g)
 	case <-ctx.Done():
 		d.keepStopping(g, s, release)
-		return status.Errorf(codes.Canceled, "stop machine %s: %v; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells", g.name, context.Cause(ctx))
+		return api.Refuse(api.CallerWent, "stop machine %s: %v; the machine is silent from now on, and is ended as soon as the arbiter answers: vm list tells", g.name, context.Cause(ctx))
 	}
 }
 
@@ -207,44 +166,48 @@ func (d *Daemon) keepStopping(g *guest, s *stop, release func()) {
 // with the daemon is left to the next.
 func (d *Daemon) finishEnded(g *guest) error {
 	if d.ctx.Err() != nil {
-		return status.Errorf(codes.Unavailable, "the daemon ends; machine %s is silent, and the next daemon takes care of it", g.name)
+		return api.Refuse(api.Undecided, "the daemon ends; machine %s is silent, and the next daemon takes care of it", g.name)
 	}
 	return d.finishStop(g, pair.Stopped{})
 }
 
-func (a *api) ListMachines(context.Context, *control.ListMachinesRequest) (*control.ListMachinesReply, error) {
-	return &control.ListMachinesReply{Machines: a.d.machines("")}, nil
-}
-
-func (a *api) Status(_ context.Context, r *control.StatusRequest) (*control.StatusReply, error) {
-	if r.Name != "" {
-		if _, err := a.guest(r.Name); err != nil {
-			return nil, err
+// Status of this host, and of one machine, or of all if the name is empty.
+func (d *Daemon) Status(name string) (status.Host, error) {
+	h := status.Host{Name: d.config.Host, Version: d.version, Goroutines: runtime.NumGoroutine()}
+	if name != "" {
+		if _, err := d.known(name); err != nil {
+			return h, err
 		}
 	}
-	return &control.StatusReply{Host: a.d.config.Host, Version: a.d.version, Machines: a.d.machines(r.Name),
-		Goroutines: uint32(runtime.NumGoroutine()), Warnings: a.d.hostWarnings()}, nil
+	for _, g := range d.list() {
+		if name == "" || g.name == name {
+			h.Machines = append(h.Machines, g.view())
+		}
+	}
+	h.Warnings = d.hostWarnings()
+	return h, nil
 }
 
-func (a *api) guest(name string) (*guest, error) {
-	if g := a.d.find(name); g != nil {
+// known is a machine on this host.
+func (d *Daemon) known(name string) (*guest, error) {
+	if g := d.find(name); g != nil {
 		return g, nil
 	}
 	var known []string
-	for _, g := range a.d.list() {
+	for _, g := range d.list() {
 		known = append(known, g.name)
 	}
 	if len(known) == 0 {
 		known = []string{"none"}
 	}
-	return nil, status.Errorf(codes.NotFound, "machine %q is not on host %s; machines here: %s", name, a.d.config.Host, strings.Join(known, ", "))
+	return nil, api.Refuse(api.Unknown, "machine %q is not on host %s; machines here: %s", name, d.config.Host, strings.Join(known, ", "))
 }
 
 // running is a machine that this daemon looks after.
-func (a *api) running(name string) (*guest, error) {
-	g, err := a.guest(name)
+func (d *Daemon) running(name string) (*guest, error) {
+	g, err := d.known(name)
 	if err == nil && g.earlier != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "machine %s was left by an earlier daemon and waits to be adopted; \"hostd status %s\" tells why", name, name)
+		return nil, api.Refuse(api.NotNow, "machine %s was left by an earlier daemon and waits to be adopted; \"hostd status %s\" tells why", name, name)
 	}
 	return g, err
 }
@@ -260,50 +223,12 @@ func (d *Daemon) list() []*guest {
 	return all
 }
 
-func (d *Daemon) machines(name string) []*control.Machine {
-	var all []*control.Machine
-	for _, g := range d.list() {
-		if name == "" || g.name == name {
-			all = append(all, g.status())
-		}
-	}
-	return all
-}
-
-// Events streams what is remembered and then what happens.
-func (a *api) Events(r *control.EventsRequest, stream grpc.ServerStreamingServer[control.Event]) error {
-	past, next, cancel := a.d.events.subscribe()
-	defer cancel()
-	for _, e := range past {
-		if err := sendEvent(r, stream, e); err != nil {
-			return err
-		}
-	}
-	for {
-		select {
-		case e := <-next:
-			if err := sendEvent(r, stream, e); err != nil {
-				return err
-			}
-		case <-stream.Context().Done():
-			return nil
-		}
-	}
-}
-
-func sendEvent(r *control.EventsRequest, stream grpc.ServerStreamingServer[control.Event], e *control.Event) error {
-	if r.Name != "" && r.Name != e.Machine || e.Checkpoint != nil && !r.Checkpoints {
-		return nil
-	}
-	return stream.Send(e)
-}
-
-// await waits for a role on behalf of a call.
-func (a *api) await(ctx context.Context, g *guest, what string, settled func(role string) (bool, error)) (*control.Machine, error) {
+// await a role on behalf of a call.
+func (d *Daemon) await(ctx context.Context, g *guest, what string, settled func(role pair.Role) (bool, error)) (v status.View, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Hour, fmt.Errorf("%s took more than an hour", what))
 	defer cancel()
 	if err := g.await(ctx, settled); err != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "%s machine %s: %v", what, g.name, err)
+		return v, api.Refuse(api.NotNow, "%s machine %s: %v", what, g.name, err)
 	}
-	return g.status(), nil
+	return g.view(), nil
 }

@@ -9,12 +9,14 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // TestATornCheckpointsOutputWaits for the next that is whole, and makes that due.
 func TestATornCheckpointsOutputWaits(t *testing.T) {
-	g := &guest{log: hclog.NewNullLogger()}
-	g.board.tornCount = 2 // no event is due
+	g := &guest{log: hclog.NewNullLogger(), state: status.NewMachine(pair.Protected)}
+	g.state.Tear()
+	g.state.Tear() // no event is due of the third
 	p := &protection{g: g}
 	said := &gate.Output{Epoch: 7}
 	p.carry(&taken{epoch: &capture.Epoch{}, output: []*gate.Output{said}, frames: 1})

@@ -12,7 +12,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -137,7 +137,6 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 	}
 	t.forced = true
 	if g.spec.Protection.OnQuiesceFailure == spec.Skip && !t.last && number > 1 {
-		g.board.skipped()
 		return errSkipped
 	}
 	return p.ctx.Err()
@@ -194,7 +193,7 @@ func (p *protection) resume(t *taken) error {
 // reopen lets the application and the arriving packets go on.
 func (p *protection) reopen(number uint64) {
 	if p.g.agent != nil {
-		p.g.agent.Resume(number, false, p.g.board.generation())
+		p.g.agent.Resume(number, false, p.g.state.Generation())
 	}
 	p.g.gate.OpenInput()
 }
@@ -288,12 +287,10 @@ func (p *protection) send(t *taken) error {
 }
 
 func (p *protection) header(t replica.Type, epoch uint64) replica.Header {
-	return replica.Header{Type: t, Epoch: epoch, Generation: p.g.board.generation()}
+	return replica.Header{Type: t, Epoch: epoch, Generation: p.g.state.Generation()}
 }
 
 func (p *protection) reach(label string, epoch uint64) { p.g.d.faults(label, epoch) }
-
-func micros(d time.Duration) uint64 { return uint64(max(d, 0).Microseconds()) }
 
 // report publishes what the checkpoint cost, step by step.
 func (p *protection) report(t *taken) {
@@ -302,18 +299,18 @@ func (p *protection) report(t *taken) {
 	if pause == 0 {
 		pause = times.Resumed.Sub(times.Stopped)
 	}
-	c := &control.Checkpoint{
-		Epoch: t.epoch.Number, StartedUnixNanos: t.started.UnixNano(),
-		QuiesceUs: micros(t.quiesce), StopUs: micros(times.Stopped.Sub(times.Reply)),
-		CopyUs: micros(times.Copied.Sub(times.Stopped)), PauseUs: micros(pause),
-		TotalUs: micros(t.ended.Sub(t.started)), CommitUs: micros(t.committed.Sub(t.ended)),
+	c := status.Checkpoint{
+		Epoch: t.epoch.Number, Started: t.started,
+		Quiesce: t.quiesce, Stop: times.Stopped.Sub(times.Reply),
+		Copy: times.Copied.Sub(times.Stopped), Pause: pause,
+		Total: t.ended.Sub(t.started), Commit: t.committed.Sub(t.ended),
 		Pages: t.epoch.Pages, ZeroPages: t.epoch.ZeroPages, Bytes: t.epoch.Bytes(),
 		DeviceBytes: uint64(len(t.epoch.Device)), Quiesced: t.quiesced, Forced: t.forced,
 		OutputFrames: uint64(t.frames), WireBytes: t.wire,
 	}
 	if t.last {
-		c.PauseUs, c.TotalUs, c.CommitUs = 0, 0, 0
+		c.Pause, c.Total, c.Commit = 0, 0, 0
 	}
-	p.g.board.checkpoint(c)
-	p.g.publish(&control.Event{Kind: "checkpoint", Epoch: c.Epoch, Checkpoint: c})
+	p.g.state.Committed(c)
+	p.g.publish(status.Event{Kind: status.Committed, Epoch: c.Epoch, Checkpoint: &c})
 }

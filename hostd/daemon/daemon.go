@@ -15,6 +15,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/api"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -84,7 +87,7 @@ type Daemon struct {
 	hypervisor Hypervisor
 	openGate   func(gate.Options) (*gate.Gate, error)
 	network    Network
-	events     *hub
+	events     status.Events
 	ctx        context.Context
 	end        context.CancelFunc
 	tasks      tasks
@@ -105,7 +108,7 @@ type Daemon struct {
 func New(o Options) *Daemon {
 	d := &Daemon{config: o.Config, identity: o.Identity, arbiter: o.Arbiter, faults: o.Faults, log: o.Log, version: o.Version,
 		supervisor: supervisor{start: o.Supervise}, member: o.Member, accel: o.Accel, user: o.User, keep: o.Keep, goesDown: o.GoesDown, hypervisor: o.Hypervisor, openGate: o.OpenGate, network: o.Network,
-		events: newHub(o.Config.Host), started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
+		started: time.Now(), guests: map[string]*guest{}, busy: map[string]chan struct{}{}}
 	d.voices = voice.NewHost(d.config.Host, d.arbiter, d.detectionLimit())
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.hypervisor == nil {
@@ -134,16 +137,16 @@ func Serve(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("listen for peers: %w", err)
 	}
-	api, err := listenControl(o.Config.ControlSocket)
+	socket, err := api.Listen(o.Config.ControlSocket)
 	if err != nil {
 		peers.Close()
 		return err
 	}
-	return d.serve(ctx, peers, api)
+	return d.serve(ctx, peers, socket)
 }
 
 // serve peers and commands.
-func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
+func (d *Daemon) serve(ctx context.Context, peers, socket net.Listener) error {
 	mux := pki.NewMux(peers, d.identity.Server(protocolReplica, protocolControl), d.log)
 	replicas, remote := mux.Listener(protocolReplica), mux.Listener(protocolControl)
 	d.tasks.Go(func() {
@@ -152,8 +155,8 @@ func (d *Daemon) serve(ctx context.Context, peers, api net.Listener) error {
 		}
 	})
 	d.tasks.Go(func() { d.serveRemote(ctx, remote) })
-	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", api.Addr(), "accel", d.accel)
-	return d.Run(ctx, replicas, func(ctx context.Context) error { return d.serveControl(ctx, api) })
+	d.log.Info("serving", "host", d.config.Host, "peers", peers.Addr(), "control", socket.Addr(), "accel", d.accel)
+	return d.Run(ctx, replicas, func(ctx context.Context) error { return api.Serve(ctx, socket, d.config.Host, d) })
 }
 
 // Run takes care of what an earlier daemon left, accepts peers, and has commands

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -65,9 +65,9 @@ func (g *guest) carryOut(effect pair.Effect) {
 		g.task(g.retry)
 	case pair.Report:
 		if e.Kind == "error" {
-			g.board.setFailure(e.Message)
+			g.state.SetFailure(e.Message)
 		}
-		g.board.reported(e.Kind)
+		g.state.Reported(e.Kind)
 		g.reports(e)
 	default:
 		g.carryOutStandby(effect)
@@ -80,7 +80,7 @@ func (g *guest) reports(r pair.Report) {
 		return
 	}
 	g.told = r.Message
-	g.publish(&control.Event{Kind: r.Kind, Message: r.Message})
+	g.publish(status.Event{Kind: status.Kind(r.Kind), Message: r.Message})
 }
 
 // carryOutStandby does what only a standby is told.
@@ -140,7 +140,7 @@ func (g *guest) leaveCOLO() {
 	defer yank.Stop()
 	if err := c.Leave(ctx); err != nil {
 		g.log.Error("the guest did not leave COLO; trying again", "error", err)
-		g.publish(&control.Event{Kind: "error", Message: err.Error()})
+		g.publish(status.Event{Kind: status.Error, Message: err.Error()})
 		g.leaving.Store(true)
 		g.task(g.keepLeaving)
 		return
@@ -150,7 +150,7 @@ func (g *guest) leaveCOLO() {
 
 func (g *guest) hasLeft() {
 	if g.agent != nil {
-		g.agent.Resume(g.board.epoch(), false, g.board.generation())
+		g.agent.Resume(g.state.Epoch(), false, g.state.Generation())
 	}
 }
 
@@ -195,8 +195,8 @@ func (g *guest) retry() {
 	}
 }
 
-func (g *guest) publish(e *control.Event) {
+func (g *guest) publish(e status.Event) {
 	e.Machine = g.name
-	e.Role, e.Generation = g.board.roleNow()
-	g.d.events.publish(e)
+	e.Role, e.Generation = g.state.RoleNow()
+	g.d.events.Publish(e)
 }

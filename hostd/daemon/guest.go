@@ -16,8 +16,8 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 const eventQueue = 256
@@ -57,7 +57,9 @@ type guest struct {
 	saving   sync.Mutex  // one writes the saved state at a time
 	resaving atomic.Bool // one waits to try again
 
-	board board
+	state *status.Machine
+	// there are the standby's uplinks and taps, as it has told last; nil if it has not.
+	there atomic.Pointer[[]gate.Link]
 	// ending: remove and leave may be asked for by several at once. over is closed
 	// when it is done.
 	ending  atomic.Bool
@@ -69,8 +71,8 @@ func (d *Daemon) newGuest(s spec.Machine) *guest {
 	g := &guest{d: d, name: s.Name, spec: s, log: d.log.With("machine", s.Name),
 		events: make(chan pair.Event, eventQueue), asks: make(chan question), over: make(chan struct{}),
 		door: voice.NewDoor(d.config.Host), role: pair.New(d.config.Host, s.Name)}
+	g.state = status.NewMachine(g.role.Role())
 	g.ctx, g.end = context.WithCancel(d.ctx)
-	g.board.init(string(g.role.Role()))
 	return g
 }
 
@@ -121,7 +123,7 @@ func (g *guest) live(grant arbiter.Record, solo bool) {
 	if solo {
 		role = pair.Solo
 	}
-	g.board.setRole(string(role), grant.Generation)
+	g.state.SetRole(role, grant.Generation)
 	g.start(pair.Started{Generation: grant.Generation, Solo: solo})
 	g.d.add(g)
 }
@@ -167,8 +169,8 @@ func (g *guest) watchQEMU() {
 	}
 	select {
 	case <-g.qemu.Exited():
-		g.board.note() // who waits for a role learns that none will come
-		g.publish(&control.Event{Kind: "qemu-ended", Message: g.qemu.Reason().Error()})
+		g.state.Note() // who waits for a role learns that none will come
+		g.publish(status.Event{Kind: status.QEMUEnded, Message: g.qemu.Reason().Error()})
 	case <-g.ctx.Done():
 	}
 }
@@ -252,7 +254,7 @@ func (g *guest) step(e pair.Event) (refused error) {
 		g.log.Info("role changed", "from", before, "to", now, "event", fmt.Sprintf("%T", e))
 		g.noteRole(now)
 	}
-	g.board.setRole(string(g.role.Role()), g.role.Generation())
+	g.state.SetRole(g.role.Role(), g.role.Generation())
 	if g.role.Generation() != generation {
 		g.task(g.saveChange) // a later daemon must not take an arbiter's word that is older
 		g.task(g.beWatched)
@@ -264,7 +266,7 @@ func (g *guest) step(e pair.Event) (refused error) {
 func (g *guest) noteRole(now pair.Role) {
 	switch now {
 	case pair.Protected:
-		g.want(g.board.peer())
+		g.want(g.state.Peer())
 	case pair.Unprotected:
 		g.want("")
 	}
@@ -273,7 +275,7 @@ func (g *guest) noteRole(now pair.Role) {
 // want says which host is to protect the machine, now and whenever it has no
 // standby; none if empty.
 func (g *guest) want(standby string) {
-	if g.board.want(standby) {
+	if g.state.Want(standby) {
 		g.task(g.saveChange) // a slow disk holds nobody up
 	}
 }
@@ -325,9 +327,9 @@ func (g *guest) leaveOnce() {
 
 // await returns when the guest's role is one of the wanted, or with an error
 // when it settles elsewhere, which settled tells.
-func (g *guest) await(ctx context.Context, settled func(role string) (done bool, err error)) error {
+func (g *guest) await(ctx context.Context, settled func(pair.Role) (done bool, err error)) error {
 	for {
-		role, changed := g.board.role()
+		role, changed := g.state.Role()
 		if done, err := settled(role); done || err != nil {
 			return err
 		}

@@ -6,37 +6,37 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // linkChanged tells that one end of a port's wire carries nothing, or does again.
 func (g *guest) linkChanged(l gate.Link) {
-	role, _ := g.board.roleNow()
+	role, _ := g.state.RoleNow()
 	g.publish(linkEvent(g.name, role, l))
 	if s := g.asStandby.Load(); s != nil {
 		s.linkChanged()
 	}
 }
 
-func linkEvent(machine, role string, l gate.Link) *control.Event {
+func linkEvent(machine string, role pair.Role, l gate.Link) status.Event {
 	switch {
 	case l.Tap && l.Up():
-		return &control.Event{Kind: "tap-back", Message: fmt.Sprintf("port %s: tap %s is up and used again", l.Port, l.Name)}
+		return status.Event{Kind: status.TapBack, Message: fmt.Sprintf("port %s: tap %s is up and used again", l.Port, l.Name)}
 	case l.Tap:
-		return &control.Event{Kind: "tap-lost", Message: fmt.Sprintf("port %s: tap %s is %s: %s", l.Port, l.Name, l.State, tapEffect(machine, role, l))}
+		return status.Event{Kind: status.TapLost, Message: fmt.Sprintf("port %s: tap %s is %s: %s", l.Port, l.Name, l.State, tapEffect(machine, role, l))}
 	case l.Up():
-		return &control.Event{Kind: "uplink-back", Message: fmt.Sprintf("port %s: uplink %s is up and used again", l.Port, l.Name)}
+		return status.Event{Kind: status.UplinkBack, Message: fmt.Sprintf("port %s: uplink %s is up and used again", l.Port, l.Name)}
 	}
-	return &control.Event{Kind: "uplink-lost", Message: fmt.Sprintf("port %s: uplink %s is %s: nothing leaves or arrives by it; it is used again as soon as it is back under its name", l.Port, l.Name, inWords(l.State))}
+	return status.Event{Kind: status.UplinkLost, Message: fmt.Sprintf("port %s: uplink %s is %s: nothing leaves or arrives by it; it is used again as soon as it is back under its name", l.Port, l.Name, inWords(l.State))}
 }
 
 // tapEffect says what a tap that carries nothing does to the guest's card, and what to do.
-func tapEffect(machine, role string, l gate.Link) string {
+func tapEffect(machine string, role pair.Role, l gate.Link) string {
 	cut, remedy := "the guest's card is cut off here", fmt.Sprintf("protect the machine and move it with \"hostd switchover %s\", or stop and start it", machine)
 	switch role {
-	case string(pair.Protected):
+	case pair.Protected:
 		remedy = fmt.Sprintf("move the machine with \"hostd switchover %s\", or stop and start it", machine)
-	case string(pair.Standby):
+	case pair.Standby:
 		cut, remedy = "after a takeover the guest's card would be cut off here", fmt.Sprintf("\"hostd unprotect %s\" where the machine runs, and protect it again", machine)
 	}
 	if !l.Gone() {
@@ -53,7 +53,7 @@ func inWords(state string) string {
 }
 
 // linkWarnings are about what the machine's ports do not carry.
-func (g *guest) linkWarnings(role string) (w []string) {
+func (g *guest) linkWarnings(role pair.Role) (w []string) {
 	for _, l := range g.gate.Links() {
 		if !l.Up() {
 			w = append(w, linkWarning(g.name, role, l))
@@ -63,7 +63,7 @@ func (g *guest) linkWarnings(role string) (w []string) {
 	return append(w, lossWarnings(g.gate.Stats())...)
 }
 
-func linkWarning(machine, role string, l gate.Link) string {
+func linkWarning(machine string, role pair.Role, l gate.Link) string {
 	effect := "nothing leaves or arrives by it"
 	if l.Tap {
 		effect = tapEffect(machine, role, l)

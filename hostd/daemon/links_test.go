@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 func TestWarningsOfLostFrames(t *testing.T) {
@@ -41,7 +43,8 @@ func TestWhatIsToldOfLinks(t *testing.T) {
 	const cutOff, wouldBe = "the guest's card is cut off here; ", "after a takeover the guest's card would be cut off here; "
 	for _, c := range []struct {
 		link           gate.Link
-		role, kind     string
+		role           pair.Role
+		kind           status.Kind
 		event, warning string
 	}{
 		{tap("gone"), "protected", "tap-lost", "port in: tap sp-in is gone: " + cutOff + `move the machine with "hostd switchover m", or stop and start it`,

@@ -1,6 +1,6 @@
 package daemon
 
-import "github.com/stillpoint-ft/stillpoint/proto/control"
+import "github.com/stillpoint-ft/stillpoint/hostd/status"
 
 // Member is this host's member of the embedded arbiter, as far as the daemon
 // has to do with it: it tells of it.
@@ -22,7 +22,7 @@ func (d *Daemon) watchMember() {
 			if now == "" {
 				now = "the arbiter's member on this host runs again"
 			}
-			d.events.publish(&control.Event{Kind: "arbiter", Message: now})
+			d.events.Publish(status.Event{Kind: status.Arbiter, Message: now})
 		}
 		select {
 		case <-d.member.Changed():

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // brittle is a member that a test ends.
@@ -24,11 +24,11 @@ func TestTheMembersEndIsTold(t *testing.T) {
 	m := &brittle{changed: make(chan struct{})}
 	m.down.Store("")
 	ctx, end := context.WithCancel(t.Context())
-	d := &Daemon{member: m, events: newHub("a"), ctx: ctx}
+	d := &Daemon{member: m, ctx: ctx}
 	d.tasks.Go(d.watchMember)
 	defer d.tasks.Wait()
 	defer end()
-	_, events, cancel := d.events.subscribe()
+	_, events, cancel := d.events.Subscribe()
 	defer cancel()
 	if w := d.hostWarnings(); len(w) > 0 {
 		t.Errorf("warnings %q of a member that runs", w)
@@ -44,9 +44,9 @@ func TestTheMembersEndIsTold(t *testing.T) {
 	heard(t, events, "the arbiter's member on this host runs again")
 }
 
-func heard(t *testing.T, events <-chan *control.Event, message string) {
+func heard(t *testing.T, events <-chan status.Event, message string) {
 	t.Helper()
-	if e := <-events; e.Kind != "arbiter" || e.Machine != "" || e.Host != "a" || e.Message != message {
+	if e := <-events; e.Kind != status.Arbiter || e.Machine != "" || e.Message != message {
 		t.Errorf("event %v", e)
 	}
 }

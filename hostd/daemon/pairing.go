@@ -6,48 +6,47 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/api"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // Protect seeds a standby and waits, if asked to, until the pair is protected.
-func (a *api) Protect(ctx context.Context, r *control.ProtectRequest) (*control.Machine, error) {
-	g, err := a.running(r.Name)
+func (d *Daemon) Protect(ctx context.Context, name, standby string, wait bool) (v status.View, err error) {
+	g, err := d.running(name)
 	if err != nil {
-		return nil, err
+		return v, err
 	}
-	failures := g.board.failuresNow()
-	if !g.protectedBy(r.Standby) {
-		if err := a.d.protectable(g, r.Standby); err != nil {
-			return nil, status.Error(codes.FailedPrecondition, err.Error())
+	failures := g.state.Failures()
+	if !g.protectedBy(standby) {
+		if err := d.protectable(g, standby); err != nil {
+			return v, api.Refuse(api.NotNow, "%v", err)
 		}
-		g.board.ordered()
-		if err := a.ask(ctx, g, "protect", pair.Protect{Standby: r.Standby}); err != nil {
-			return nil, err
+		g.state.Ordered()
+		if err := d.askOf(ctx, g, "protect", pair.Protect{Standby: standby}); err != nil {
+			return v, err
 		}
 	}
-	if !r.Wait {
-		return g.status(), nil
+	if !wait {
+		return g.view(), nil
 	}
-	return a.await(ctx, g, "protect", func(role string) (bool, error) { return g.protectedSince(role, failures) })
+	return d.await(ctx, g, "protect", func(role pair.Role) (bool, error) { return g.protectedSince(role, failures) })
 }
 
 // protectedSince tells what becomes of a protection that has begun.
-func (g *guest) protectedSince(role string, failures uint64) (bool, error) {
+func (g *guest) protectedSince(role pair.Role, failures uint64) (bool, error) {
 	// The reason is known a moment before the role that follows from it.
-	if why := g.board.failedSince(failures); why != "" && role != string(pair.Seeding) {
+	if why := g.state.FailedSince(failures); why != "" && role != pair.Seeding {
 		return false, errors.New(why)
 	}
 	switch role {
-	case string(pair.Protected):
+	case pair.Protected:
 		return true, nil
-	case string(pair.Seeding):
+	case pair.Seeding:
 		return false, nil
-	case string(pair.Fenced):
+	case pair.Fenced:
 		return false, errors.New("another host has the voice, or the machine was stopped")
 	}
 	if g.ended() {
@@ -59,23 +58,23 @@ func (g *guest) protectedSince(role string, failures uint64) (bool, error) {
 	return false, errors.New("the protection ended before it was complete; \"hostd events\" tells why")
 }
 
-// ask has the role machine take an operator's event, and says why it is refused.
-func (a *api) ask(ctx context.Context, g *guest, what string, e pair.Event) error {
+// askOf has the role machine take an operator's event, and says why it is refused.
+func (d *Daemon) askOf(ctx context.Context, g *guest, what string, e pair.Event) error {
 	if err := g.ask(ctx, e); err != nil {
-		return status.Errorf(codes.FailedPrecondition, "%s machine %s: %v", what, g.name, err)
+		return api.Refuse(api.NotNow, "%s machine %s: %v", what, g.name, err)
 	}
 	return nil
 }
 
 // protectedBy reports that the machine has that standby, or will in a moment.
 func (g *guest) protectedBy(standby string) bool {
-	role, _ := g.board.role()
-	return (role == string(pair.Protected) || role == string(pair.Seeding)) && g.board.peer() == standby
+	role, _ := g.state.Role()
+	return (role == pair.Protected || role == pair.Seeding) && g.state.Peer() == standby
 }
 
 func (d *Daemon) protectable(g *guest, standby string) error {
-	switch role, _ := g.board.role(); role {
-	case string(pair.Unprotected), string(pair.Solo):
+	switch role, _ := g.state.Role(); role {
+	case pair.Unprotected, pair.Solo:
 	default:
 		return fmt.Errorf("machine %s is %s", g.name, role)
 	}
@@ -96,33 +95,33 @@ func (d *Daemon) protectable(g *guest, standby string) error {
 }
 
 // Unprotect ends a protection; the machine runs on here alone.
-func (a *api) Unprotect(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.running(r.Name)
+func (d *Daemon) Unprotect(ctx context.Context, name string) (v status.View, err error) {
+	g, err := d.running(name)
 	if err != nil {
-		return nil, err
+		return v, err
 	}
-	if err := a.d.unprotect(ctx, g); err != nil {
-		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	if err := d.unprotect(ctx, g); err != nil {
+		return v, api.Refuse(api.NotNow, "%v", err)
 	}
-	return g.status(), nil
+	return g.view(), nil
 }
 
 func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
-	g.board.ordered()
-	wanted := g.board.wanted()
+	g.state.Ordered()
+	wanted := g.state.Wanted()
 	g.want("") // before it is asked: a standby that is asked for afterwards is not wanted
 	if err := g.ask(ctx, pair.Unprotect{}); err != nil {
-		if role, _ := g.board.role(); role == string(pair.Solo) && wanted != "" && ctx.Err() == nil {
+		if role, _ := g.state.Role(); role == pair.Solo && wanted != "" && ctx.Err() == nil {
 			return nil // it only waited for a standby
 		}
 		g.want(wanted)
 		return fmt.Errorf("unprotect machine %s: %w", g.name, err)
 	}
-	err := g.await(ctx, func(role string) (bool, error) {
+	err := g.await(ctx, func(role pair.Role) (bool, error) {
 		switch role {
-		case string(pair.Unprotected), string(pair.Solo):
+		case pair.Unprotected, pair.Solo:
 			return true, nil
-		case string(pair.Fenced):
+		case pair.Fenced:
 			return false, errors.New("another host has the voice")
 		}
 		return false, nil
@@ -134,32 +133,32 @@ func (d *Daemon) unprotect(ctx context.Context, g *guest) error {
 }
 
 // Switchover moves a protected machine to its standby, losing nothing.
-func (a *api) Switchover(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.running(r.Name)
+func (d *Daemon) Switchover(ctx context.Context, name string) (v status.View, err error) {
+	g, err := d.running(name)
 	if err != nil {
-		return nil, err
+		return v, err
 	}
 	if err := g.fitsThere(); err != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "switch over machine %s: %v; it stays here, protected, or move it all the same by \"hostd takeover %s\" there", g.name, err, g.name)
+		return v, api.Refuse(api.NotNow, "switch over machine %s: %v; it stays here, protected, or move it all the same by \"hostd takeover %s\" there", g.name, err, g.name)
 	}
-	g.board.ordered()
-	failures := g.board.failuresNow()
-	if err := a.ask(ctx, g, "switch over", pair.SwitchoverAsked{}); err != nil {
-		return nil, err
+	g.state.Ordered()
+	failures := g.state.Failures()
+	if err := d.askOf(ctx, g, "switch over", pair.SwitchoverAsked{}); err != nil {
+		return v, err
 	}
-	return a.await(ctx, g, "switch over", func(role string) (bool, error) { return g.movedSince(role, failures) })
+	return d.await(ctx, g, "switch over", func(role pair.Role) (bool, error) { return g.movedSince(role, failures) })
 }
 
 // movedSince tells what becomes of a switch-over that has begun.
-func (g *guest) movedSince(role string, failures uint64) (bool, error) {
-	if why := g.board.failedSince(failures); why != "" {
+func (g *guest) movedSince(role pair.Role, failures uint64) (bool, error) {
+	if why := g.state.FailedSince(failures); why != "" {
 		return false, errors.New(why)
 	}
 	switch role {
-	case string(pair.Protected):
+	case pair.Protected:
 		return false, nil
-	case string(pair.Fenced):
-		if g.board.report() == "machine-lost" {
+	case pair.Fenced:
+		if g.state.Report() == "machine-lost" {
 			return false, errors.New("QEMU ended before the standby had the machine; it takes over what it holds")
 		}
 		return true, nil
@@ -169,63 +168,58 @@ func (g *guest) movedSince(role string, failures uint64) (bool, error) {
 
 // Takeover makes a standby run the machine although its primary may live: the
 // arbiter decides.
-func (a *api) Takeover(ctx context.Context, r *control.MachineRequest) (*control.Machine, error) {
-	g, err := a.running(r.Name)
+func (d *Daemon) Takeover(ctx context.Context, name string) (v status.View, err error) {
+	g, err := d.running(name)
 	if err != nil {
-		return nil, err
+		return v, err
 	}
-	g.board.ordered()
-	failures := g.board.failuresNow()
-	if err := a.ask(ctx, g, "take over", pair.TakeoverAsked{}); err != nil {
-		return nil, err
+	g.state.Ordered()
+	failures := g.state.Failures()
+	if err := d.askOf(ctx, g, "take over", pair.TakeoverAsked{}); err != nil {
+		return v, err
 	}
-	return a.await(ctx, g, "take over", func(role string) (bool, error) {
+	return d.await(ctx, g, "take over", func(role pair.Role) (bool, error) {
 		switch role {
-		case string(pair.Standby), string(pair.TakingOver):
-			if why := g.board.failedSince(failures); why != "" {
+		case pair.Standby, pair.TakingOver:
+			if why := g.state.FailedSince(failures); why != "" {
 				return false, errors.New(why)
 			}
 			return false, nil
-		case string(pair.Fenced):
+		case pair.Fenced:
 			return false, errors.New("the arbiter gave the voice to another host, or QEMU failed, or the machine was stopped: it is fenced here")
 		}
 		return true, nil // solo, or protected again by now
 	})
 }
 
-// status gathers what an operator wants to know of a machine.
-func (g *guest) status() *control.Machine {
+// view gathers what an operator wants to know of a machine.
+func (g *guest) view() status.View {
+	v := status.View{Snapshot: g.state.Snapshot(), Name: g.name, Accel: g.d.accel, Agent: "none",
+		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output, InputLog: g.spec.Protection.InputLog,
+		Console: g.spec.Console}
 	if g.earlier != nil {
-		return g.statusLeft()
+		v.PID, v.Warnings = g.earlier.foundPid(), []string{leftWarning(g.state.LastFailure())}
+		return v
+	}
+	if !g.ended() {
+		v.PID = g.qemu.Pid()
 	}
 	s := g.gate.Stats()
-	m := &control.Machine{Name: g.name, QemuPid: int64(g.qemu.Pid()), Accel: g.d.accel, Agent: g.agentState(),
-		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output,
-		Console:  g.spec.Console,
-		Output:   &control.Output{HeldFrames: uint64(s.HeldFrames), HeldBytes: uint64(s.HeldBytes), Released: s.Released, Dropped: s.Dropped, Resent: s.Resent},
-		Input:    &control.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped, Late: s.InputLate, Logged: s.Logged, Unlogged: s.Unlogged},
-		InputLog: g.spec.Protection.InputLog,
-	}
-	g.board.fill(m)
-	m.Quiescence = g.quiescence()
-	m.Warnings = g.warnings(m)
-	if g.ended() {
-		m.QemuPid = 0
-	}
-	return m
+	v.Output = status.Output{HeldFrames: uint64(s.HeldFrames), HeldBytes: uint64(s.HeldBytes), Released: s.Released, Dropped: s.Dropped, Resent: s.Resent}
+	v.Input = status.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped, Late: s.InputLate, Logged: s.Logged, Unlogged: s.Unlogged}
+	v.Agent = g.agentState()
+	v.Quiescence = quiescence(v)
+	v.Warnings = g.warnings(v)
+	return v
 }
 
-// statusLeft is of a machine of an earlier daemon that waits.
-func (g *guest) statusLeft() *control.Machine {
-	m := &control.Machine{Name: g.name, QemuPid: int64(g.earlier.foundPid()), Accel: g.d.accel, Agent: "none",
-		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output, Console: g.spec.Console,
-		Output: &control.Output{}, Input: &control.Input{}, InputLog: g.spec.Protection.InputLog}
-	g.board.fill(m)
-	m.Warnings = []string{"an earlier daemon left this machine; it is silent, and waits to be adopted"}
-	if why := g.board.lastFailure(); why != "" {
-		m.Warnings = []string{"an earlier daemon left this machine; it is silent, and waits to be adopted: " + why}
+// leftWarning is of a machine of an earlier daemon that waits, and why if that is known.
+func leftWarning(why string) string {
+	w := "an earlier daemon left this machine; it is silent, and waits to be adopted"
+	if why != "" {
+		w += ": " + why
 	}
-	return m
+	return w
 }
 
 func (g *guest) agentState() string {
@@ -235,11 +229,11 @@ func (g *guest) agentState() string {
 	return g.agent.State().Presence.String()
 }
 
-func (g *guest) quiescence() string {
-	if g.agentState() == "none" {
+func quiescence(v status.View) string {
+	switch {
+	case v.Agent == "none":
 		return "no agent"
-	}
-	if g.board.lastForced() {
+	case v.Forced:
 		return "forced"
 	}
 	return "quiesced"
@@ -248,7 +242,7 @@ func (g *guest) quiescence() string {
 // arbiterPatience is how long an answer may take before an operator hears of it.
 const arbiterPatience = time.Second
 
-func (g *guest) warnings(m *control.Machine) []string {
+func (g *guest) warnings(m status.View) []string {
 	if g.ended() {
 		return g.warningsOfDead()
 	}
@@ -266,25 +260,25 @@ func (g *guest) warnings(m *control.Machine) []string {
 		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))
 	}
 	w = append(w, g.linkWarnings(m.Role)...)
-	if torn := g.board.torn(); torn > 0 {
-		w = append(w, tornMessage(torn))
+	if m.Torn > 0 {
+		w = append(w, tornMessage(m.Torn))
 	}
 	if g.stopping.Load() != nil {
 		w = append(w, isStopped)
 	}
-	if claim, since, said := g.board.unanswered(); since > arbiterPatience {
+	if claim, since, said := g.state.Unanswered(); since > arbiterPatience {
 		w = append(w, arbiterWarning(claim, since, said))
 	}
-	if standby := g.board.wanted(); standby != "" && m.Role == string(pair.Solo) {
+	if standby := g.state.Wanted(); standby != "" && m.Role == pair.Solo {
 		w = append(w, fmt.Sprintf("not protected: host %s, or a spare, becomes the standby as soon as it can be reached; \"hostd unprotect\" ends the waiting", standby))
 	}
-	if peer, r := g.board.retryNow(); r.Failures() > 0 && m.Role == string(pair.Solo) {
+	if peer, r := g.state.Retry(); r.Failures() > 0 && m.Role == pair.Solo {
 		w = append(w, retryWarning(g.name, peer, r, time.Now()))
 	}
-	if why := g.board.unsavedNow(); why != "" {
+	if why := g.state.Unsaved(); why != "" {
 		w = append(w, why)
 	}
-	if why := g.board.lastFailure(); why != "" {
+	if why := g.state.LastFailure(); why != "" {
 		w = append(w, "the last protection failed: "+why)
 	}
 	return w
@@ -295,7 +289,7 @@ const isStopped = "the machine is being stopped: it is silent, and ends as soon 
 // warningsOfDead are of a machine whose QEMU has ended.
 func (g *guest) warningsOfDead() []string {
 	what := "the machine does not run here"
-	if role, _ := g.board.role(); role == string(pair.Fenced) {
+	if role, _ := g.state.Role(); role == pair.Fenced {
 		what += ": its standby has it, or takes it over once the arbiter answers"
 	} else {
 		what += "; \"hostd vm stop\" ends what is left, \"hostd vm start\" starts it again"
@@ -304,7 +298,7 @@ func (g *guest) warningsOfDead() []string {
 	if g.stopping.Load() != nil {
 		w = append(w, isStopped)
 	}
-	if claim, since, said := g.board.unanswered(); since > arbiterPatience {
+	if claim, since, said := g.state.Unanswered(); since > arbiterPatience {
 		w = append(w, arbiterWarning(claim, since, said))
 	}
 	return w

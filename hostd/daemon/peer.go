@@ -219,8 +219,8 @@ func (d *Daemon) awaitEndOfStandby(ctx context.Context, name string) {
 	limit := time.NewTimer(2 * d.detectionLimit())
 	defer limit.Stop()
 	for old := d.find(name); old != nil; old = d.find(name) {
-		role, changed := old.board.role()
-		if role != string(pair.Standby) {
+		role, changed := old.state.Role()
+		if role != pair.Standby {
 			return
 		}
 		select {
@@ -240,9 +240,9 @@ func (d *Daemon) clearForStandby(name string) error {
 	if old == nil {
 		return nil
 	}
-	switch role, _ := old.board.role(); role {
-	case string(pair.Fenced):
-	case string(pair.Unprotected):
+	switch role, _ := old.state.Role(); role {
+	case pair.Fenced:
+	case pair.Unprotected:
 		if !old.ended() {
 			return fmt.Errorf("machine %s runs on host %s itself", name, d.config.Host)
 		}
@@ -283,7 +283,7 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 	if err != nil {
 		return err
 	}
-	g.board.setQEMU(version.String())
+	g.state.SetQEMU(version.String())
 	cards, err := g.offers(ctx)
 	if err != nil {
 		return err

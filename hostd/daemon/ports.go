@@ -64,7 +64,7 @@ func (p *protection) learnPorts(payload []byte) error {
 	for i, port := range ports {
 		there = append(there, linkThere(known[i], port.Uplink, false), linkThere(known[i], port.Tap, true))
 	}
-	p.g.board.setLinksThere(there)
+	p.g.setLinksThere(there)
 	return nil
 }
 
@@ -78,9 +78,9 @@ func linkThere(port spec.Port, end replica.End, tap bool) gate.Link {
 
 // fitsThere says why the machine should not move to its standby now, and what to do.
 func (g *guest) fitsThere() error {
-	if l, worse := worseThere(g.gate.Links(), g.board.linksThere()); worse {
+	if l, worse := worseThere(g.gate.Links(), g.linksThere()); worse {
 		return fmt.Errorf("the %s %s of port %s on host %s has been %s for %v: the machine's packets would be lost there; %s",
-			l.Kind(), l.Name, l.Port, g.board.peer(), inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l))
+			l.Kind(), l.Name, l.Port, g.state.Peer(), inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.state.Peer(), l))
 	}
 	return nil
 }
@@ -103,13 +103,13 @@ func worseThere(here, there []gate.Link) (_ gate.Link, worse bool) {
 
 // thereWarnings are about uplinks and taps of the standby.
 func (g *guest) thereWarnings() (w []string) {
-	if role, _ := g.board.role(); role != string(pair.Protected) {
+	if role, _ := g.state.Role(); role != pair.Protected {
 		return nil
 	}
-	for _, l := range g.board.linksThere() {
+	for _, l := range g.linksThere() {
 		if !l.Up() {
 			w = append(w, fmt.Sprintf("the standby's %s %s of port %s has been %s for %v: a takeover there would lose its packets; %s",
-				l.Kind(), l.Name, l.Port, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.board.peer(), l)))
+				l.Kind(), l.Name, l.Port, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(g.name, g.state.Peer(), l)))
 		}
 	}
 	return w
@@ -123,15 +123,12 @@ func remedyThere(machine, peer string, l gate.Link) string {
 	return "mend it on host " + peer
 }
 
-func (b *board) setLinksThere(all []gate.Link) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.there = all
-}
+func (g *guest) setLinksThere(all []gate.Link) { g.there.Store(&all) }
 
 // linksThere are the standby's of each port, as it has told last; none if it has not.
-func (b *board) linksThere() []gate.Link {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.there
+func (g *guest) linksThere() []gate.Link {
+	if all := g.there.Load(); all != nil {
+		return *all
+	}
+	return nil
 }

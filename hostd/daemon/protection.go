@@ -78,7 +78,7 @@ func (g *guest) startProtection(peer string) {
 	p.policy = policyOf(g.spec.Protection, p.place, g.d.started)
 	p.ctx, p.end = context.WithCancel(g.ctx)
 	g.protection = p
-	g.board.setPeer(peer)
+	g.state.SetPeer(peer)
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
@@ -183,7 +183,7 @@ func (p *protection) hello() error {
 
 // prepare has the standby start a QEMU of the specification that waits.
 func (p *protection) prepare(specification []byte) error {
-	prepare := replica.Prepare{Spec: specification, Generation: p.g.board.generation()}
+	prepare := replica.Prepare{Spec: specification, Generation: p.g.state.Generation()}
 	if err := p.link.Send(replica.Header{Type: replica.TypePrepare, Generation: prepare.Generation}, prepare.Append(nil)); err != nil {
 		return err
 	}
@@ -433,6 +433,6 @@ func (g *guest) stopProtection() {
 	p.wg.Wait()
 	g.d.places.leave(p.place)
 	g.gate.StopLog()
-	g.board.setLinksThere(nil)
-	g.board.setPeer("")
+	g.setLinksThere(nil)
+	g.state.SetPeer("")
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 const (
@@ -56,11 +56,11 @@ func (d *Daemon) noteArbiter(failures int, err error) {
 		d.arbiterDown.Store(&why)
 		if was == nil {
 			d.log.Error("the arbiter does not answer; machines run on, and none can be taken over", "error", err)
-			d.events.publish(&control.Event{Kind: "arbiter", Message: why})
+			d.events.Publish(status.Event{Kind: status.Arbiter, Message: why})
 		}
 	case failures == 0 && was != nil:
 		d.arbiterDown.Store(nil)
 		d.log.Info("the arbiter answers again")
-		d.events.publish(&control.Event{Kind: "arbiter", Message: "the arbiter answers again"})
+		d.events.Publish(status.Event{Kind: status.Arbiter, Message: "the arbiter answers again"})
 	}
 }

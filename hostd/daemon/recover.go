@@ -11,8 +11,8 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 const (
@@ -22,9 +22,6 @@ const (
 	// to look at it.
 	adoptTries = 10
 )
-
-// roleLeft is shown of a machine of an earlier daemon that waits, silent.
-const roleLeft = "left"
 
 // errForgot says that nothing may be concluded from what the arbiter says.
 var errForgot = errors.New("the arbiter has lost what it granted")
@@ -90,8 +87,8 @@ func (d *Daemon) recover() {
 func (d *Daemon) newLeft(l leftover) *guest {
 	g := d.newGuest(l.spec)
 	g.earlier = &earlier{saved: l.saved, spec: l.spec, unknown: l.unknown}
-	g.board.setRole(roleLeft, l.saved.Generation)
-	g.board.want(l.saved.Standby)
+	g.state.SetRole(status.Left, l.saved.Generation)
+	g.state.Want(l.saved.Standby)
 	return g
 }
 
@@ -124,7 +121,7 @@ func (d *Daemon) keepRecovering(g *guest) {
 
 // leaveAlone says that what is wrong does not mend itself.
 func (g *guest) leaveAlone() {
-	why := g.board.lastFailure()
+	why := g.state.LastFailure()
 	g.log.Error("machine of an earlier daemon is left as it is, silent; vm stop ends it, vm start tries to adopt it again", "tries", adoptTries, "error", why)
 	g.waits(fmt.Errorf("%s; it has failed %d times and is not tried again: \"hostd vm start\" with the machine's specification tries once more, \"hostd vm stop %s\" ends it", why, adoptTries, g.name))
 }
@@ -154,15 +151,15 @@ func (d *Daemon) recoverOnce(g *guest) (done bool, err error) {
 // event, and in its status.
 func (g *guest) waits(err error) {
 	g.log.Warn("machine of an earlier daemon waits, silent", "error", err)
-	if g.board.lastFailure() == err.Error() {
+	if g.state.LastFailure() == err.Error() {
 		return
 	}
-	g.board.setFailure(err.Error())
-	kind := "error"
+	g.state.SetFailure(err.Error())
+	kind := status.Error
 	if errors.As(err, new(arbiterError)) || errors.Is(err, errForgot) {
-		kind = "arbiter"
+		kind = status.Arbiter
 	}
-	g.publish(&control.Event{Kind: kind, Message: "a machine of an earlier daemon waits, silent: " + err.Error()})
+	g.publish(status.Event{Kind: kind, Message: "a machine of an earlier daemon waits, silent: " + err.Error()})
 }
 
 // arbiterError says that the arbiter was to answer, and has not.
@@ -239,13 +236,13 @@ func (d *Daemon) endLeft(g *guest) {
 }
 
 func (d *Daemon) reportLeft(name string, stands arbiter.Record, gone bool) {
-	e := &control.Event{Machine: name, Kind: "fenced", Generation: stands.Generation,
+	e := status.Event{Machine: name, Kind: status.Fenced, Generation: stands.Generation,
 		Message: fmt.Sprintf("what an earlier daemon left was ended: %s has the voice", voiceOf(stands))}
 	if gone && stands.Voice == d.config.Host {
-		e.Kind, e.Message = "machine-lost", "QEMU ended while no daemon was there; start the machine again, unless its standby takes over"
+		e.Kind, e.Message = status.MachineLost, "QEMU ended while no daemon was there; start the machine again, unless its standby takes over"
 	}
 	d.log.Warn("a machine of an earlier daemon does not run here any more", "machine", name, "what", e.Kind, "why", e.Message)
-	d.events.publish(e)
+	d.events.Publish(e)
 }
 
 func voiceOf(r arbiter.Record) string {
@@ -267,8 +264,8 @@ func (d *Daemon) adopt(ctx context.Context, old *guest, qemu QEMU, stands arbite
 	}
 	g := d.newGuest(old.spec)
 	g.qemu = qemu
-	g.board.want(old.earlier.saved.Standby)
-	g.board.setQEMU(version.String())
+	g.state.Want(old.earlier.saved.Standby)
+	g.state.SetQEMU(version.String())
 	if err := g.attach(); err != nil {
 		g.end()
 		return err
@@ -287,7 +284,7 @@ func (d *Daemon) adopt(ctx context.Context, old *guest, qemu QEMU, stands arbite
 	g.want(old.earlier.saved.Standby)
 	g.task(g.saveChange)
 	old.end()
-	g.publish(&control.Event{Kind: "adopted", Message: fmt.Sprintf("QEMU (process %d) of an earlier daemon goes on", qemu.Pid())})
+	g.publish(status.Event{Kind: status.Adopted, Message: fmt.Sprintf("QEMU (process %d) of an earlier daemon goes on", qemu.Pid())})
 	return nil
 }
 
@@ -299,7 +296,7 @@ func (d *Daemon) startLeft(g *guest, s spec.Machine) (*guest, error) {
 	if why := g.earlier.unknown; why != nil {
 		g.end()
 		g = d.newLeft(leftover{saved: g.earlier.saved, spec: s, unknown: why})
-		g.board.setFailure(unknownMachine(g.name, why).Error())
+		g.state.SetFailure(unknownMachine(g.name, why).Error())
 		d.add(g)
 	}
 	g.earlier.decided = true
@@ -318,7 +315,7 @@ func (d *Daemon) stopLeft(ctx context.Context, g *guest) error {
 	if err := d.removeLeft(ctx, g); err != nil {
 		return err
 	}
-	g.publish(&control.Event{Kind: "stopped", Message: "QEMU of an earlier daemon was ended"})
+	g.publish(status.Event{Kind: status.Stopped, Message: "QEMU of an earlier daemon was ended"})
 	return nil
 }
 
@@ -329,7 +326,7 @@ func (d *Daemon) loseLeft(ctx context.Context, g *guest) (done bool, err error) 
 		return false, err
 	}
 	g.log.Error("the machine is lost: its takeover was granted, and the daemon ended before the guest ran")
-	g.publish(&control.Event{Kind: "machine-lost", Message: "the machine is lost: its takeover was granted here, and the daemon ended before the guest ran; start the machine again"})
+	g.publish(status.Event{Kind: status.MachineLost, Message: "the machine is lost: its takeover was granted here, and the daemon ended before the guest ran; start the machine again"})
 	return true, nil
 }
 

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -62,7 +62,7 @@ func (p *protection) releaseLate(epoch, generation uint64) {
 		own, err := p.g.d.voices.Holds(p.ctx, p.g.name, generation)
 		switch {
 		case err != nil:
-			p.g.publish(&control.Event{Kind: "arbiter", Message: "the arbiter does not answer (" + err.Error() + "); committed output waits"})
+			p.g.publish(status.Event{Kind: status.Arbiter, Message: "the arbiter does not answer (" + err.Error() + "); committed output waits"})
 		case !own:
 			p.post(pair.LinkLost{Why: "the arbiter names another generation"})
 			return

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // saved is what a daemon must know of a machine that an earlier one left. It
@@ -47,7 +47,7 @@ func (g *guest) save() error {
 	text, err := g.spec.Marshal()
 	if err == nil {
 		var b []byte
-		b, err = json.Marshal(saved{Spec: string(text), Standby: g.board.wanted(), Generation: g.board.generation(), Taps: g.qemu.Taps(), Limit: g.d.voices.Limit(g.name)})
+		b, err = json.Marshal(saved{Spec: string(text), Standby: g.state.Wanted(), Generation: g.state.Generation(), Taps: g.qemu.Taps(), Limit: g.d.voices.Limit(g.name)})
 		if err == nil {
 			err = replaceFile(g.d.savedPath(g.name), b)
 		}
@@ -102,9 +102,9 @@ func (g *guest) noteUnsaved(err error) {
 	if err != nil {
 		why = err.Error() + "; it runs on, and a daemon that restarts now knows it as it was before: make room in state-dir, or make it writable"
 	}
-	if g.board.setUnsaved(why) && err != nil {
+	if g.state.SetUnsaved(why) && err != nil {
 		g.log.Error("state not saved", "error", err)
-		g.publish(&control.Event{Kind: "error", Message: why})
+		g.publish(status.Event{Kind: status.Error, Message: why})
 	}
 }
 
@@ -166,7 +166,7 @@ func (d *Daemon) leftovers() map[string]leftover {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		why := fmt.Sprintf("the saved states of machines cannot be read: %v; see to it that %s is a directory of this daemon's user, and restart the daemon", err, d.machinesDir())
 		d.log.Error(why)
-		d.events.publish(&control.Event{Kind: "error", Message: why})
+		d.events.Publish(status.Event{Kind: status.Error, Message: why})
 	}
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name(), savedSuffix); ok && spec.IsName(name) {

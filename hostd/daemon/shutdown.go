@@ -22,10 +22,10 @@ func (d *Daemon) withdraw() {
 	goesDown := sync.OnceValue(func() bool { return d.hostGoesDown(ctx) }) // of all machines
 	var all sync.WaitGroup
 	for _, g := range d.list() {
-		switch role, _ := g.board.role(); role {
-		case string(pair.Protected):
+		switch role, _ := g.state.Role(); role {
+		case pair.Protected:
 			all.Go(func() { g.moveAway(ctx, goesDown) })
-		case string(pair.Standby):
+		case pair.Standby:
 			all.Go(func() { g.sayGoodbye(ctx) })
 		}
 	}
@@ -41,10 +41,10 @@ func (g *guest) moveAway(ctx context.Context, goesDown func() bool) {
 	} else if err != nil {
 		g.log.Warn("this host goes down: the machine moves to its standby all the same", "error", err)
 	}
-	failures := g.board.failuresNow()
+	failures := g.state.Failures()
 	err := g.ask(ctx, pair.SwitchoverAsked{})
 	if err == nil {
-		err = g.await(ctx, func(role string) (bool, error) { return g.movedSince(role, failures) })
+		err = g.await(ctx, func(role pair.Role) (bool, error) { return g.movedSince(role, failures) })
 	}
 	if err != nil {
 		g.log.Warn("machine not moved to its standby", "error", err)
@@ -80,7 +80,7 @@ func (g *guest) awaitFit(ctx context.Context) (err error) {
 func (g *guest) stay(ctx context.Context, why error) {
 	g.log.Warn("machine not moved to its standby, and the pair ended; the next daemon protects it again", "error", why)
 	g.post(pair.LinkLost{Why: "this daemon ends, and the machine is not moved: " + why.Error()})
-	if err := g.await(ctx, func(role string) (bool, error) { return role != string(pair.Protected), nil }); err != nil {
+	if err := g.await(ctx, func(role pair.Role) (bool, error) { return role != pair.Protected, nil }); err != nil {
 		g.log.Warn("the pair was not ended; its standby may take over", "error", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	store "github.com/stillpoint-ft/stillpoint/hostd/replica"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -57,7 +57,7 @@ func (g *guest) makeStandby(l *link.Link, primary string) error {
 	s.ctx, s.end = context.WithCancel(g.ctx)
 	g.standby = s
 	g.asStandby.Store(s)
-	g.board.setPeer(primary)
+	g.state.SetPeer(primary)
 	return nil
 }
 
@@ -116,7 +116,7 @@ func (s *standby) giveUp(err error) {
 		return
 	}
 	s.log.Error("the replica is of no use; the protection begins anew", "peer", s.link.Peer(), "error", err)
-	s.g.publish(&control.Event{Kind: "replica-damaged", Message: err.Error()})
+	s.g.publish(status.Event{Kind: status.ReplicaDamaged, Message: err.Error()})
 	sendReject(s.link, rejectReplica, err)
 	s.post(pair.StandbyDropped{Why: err.Error(), Here: true})
 }
@@ -239,7 +239,7 @@ func (s *standby) commit(epoch uint64) error {
 		return nil
 	}
 	s.g.d.faults(fault.Applying, epoch)
-	s.g.board.stored(epoch)
+	s.g.state.Stored(epoch)
 	if err := s.replica.Apply(); err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (g *guest) stopStandby() {
 		<-s.ran // a takeover reads and writes the replica
 	}
 	s.close()
-	g.board.setPeer("")
+	g.state.SetPeer("")
 }
 
 func (s *standby) close() {

@@ -134,7 +134,7 @@ func (g *guest) beWatched() {
 		if err != nil {
 			return err
 		}
-		return c.Watch(ctx, supervise.Watched{Machine: g.name, Pid: pid, Monitor: g.qemu.UrgentSocket(), Started: started, Generation: g.board.generation()})
+		return c.Watch(ctx, supervise.Watched{Machine: g.name, Pid: pid, Monitor: g.qemu.UrgentSocket(), Started: started, Generation: g.state.Generation()})
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
@@ -88,14 +88,14 @@ func (g *guest) goLive() (spoken bool) {
 	if !g.beginToSpeak(s) {
 		return false
 	}
-	g.want(g.board.peer())
-	g.board.setPeer("")
-	g.board.committedTo(s.replica.Applied())
+	g.want(g.state.Peer())
+	g.state.SetPeer("")
+	g.state.CommittedTo(s.replica.Applied())
 	if g.agent != nil {
 		g.agent.Resume(s.replica.Applied(), true, g.role.Generation())
 	}
 	g.tell(replica.Header{Type: replica.TypeTookOver, Generation: g.role.Generation()}, replica.TookOver{Host: g.d.config.Host}.Append(nil))
-	g.publish(&control.Event{Kind: "running", Epoch: s.replica.Applied(), Message: "the machine runs here from the last committed epoch"})
+	g.publish(status.Event{Kind: status.Running, Epoch: s.replica.Applied(), Message: "the machine runs here from the last committed epoch"})
 	g.standby = nil
 	g.asStandby.Store(nil)
 	g.task(func() { g.finishTakeover(s) })
@@ -121,7 +121,7 @@ func (g *guest) finishTakeover(s *standby) {
 	g.log.Info("takeover: the ports are open", "replayed", replayed, "passed-on", passed)
 	timer.Reset(lateInput)
 	late := g.takeInput(s, &last)
-	g.board.replay(replayed + passed + late)
+	g.state.Replay(replayed + passed + late)
 	s.link.Close(context.Canceled)
 	s.close()
 }

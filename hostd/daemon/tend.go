@@ -6,7 +6,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 const (
@@ -28,7 +28,7 @@ func (g *guest) tend() {
 		if !alone {
 			wait, since = tendFirst, time.Time{}
 			clear(retries)
-			g.board.setRetry("", policy.Retry{})
+			g.state.SetRetry("", policy.Retry{})
 			select {
 			case <-changed:
 			case <-g.ctx.Done():
@@ -36,7 +36,7 @@ func (g *guest) tend() {
 			}
 			continue
 		}
-		if now := g.board.ordersNow(); now != orders { // an operator knows better
+		if now := g.state.Orders(); now != orders { // an operator knows better
 			orders, wait = now, tendFirst
 			clear(retries)
 		}
@@ -55,8 +55,8 @@ func (g *guest) tend() {
 
 // alone reports that the machine runs here without the standby it should have.
 func (g *guest) alone() (bool, <-chan struct{}) {
-	role, changed := g.board.role()
-	return role == string(pair.Solo) && g.board.wanted() != "" && !g.ended() && !g.d.withdrawing.Load(), changed
+	role, changed := g.state.Role()
+	return role == pair.Solo && g.state.Wanted() != "" && !g.ended() && !g.d.withdrawing.Load(), changed
 }
 
 // protectAgain tries one standby after the other until one protects the machine. One
@@ -75,15 +75,15 @@ func (g *guest) protectAgain(spares bool, retries map[string]policy.Retry) {
 		if !retries[peer].Due(time.Now()) {
 			continue
 		}
-		g.publish(&control.Event{Kind: "reprotecting", Message: "host " + peer + " is there; protecting the machine again"})
-		failures := g.board.failuresNow()
+		g.publish(status.Event{Kind: status.Reprotecting, Message: "host " + peer + " is there; protecting the machine again"})
+		failures := g.state.Failures()
 		if err := g.protectWanted(peer); err != nil {
 			g.log.Debug("machine not protected now", "peer", peer, "error", err)
 			return
 		}
-		err := g.await(g.ctx, func(role string) (bool, error) { return g.protectedSince(role, failures) })
+		err := g.await(g.ctx, func(role pair.Role) (bool, error) { return g.protectedSince(role, failures) })
 		if err == nil {
-			g.board.setFailure("")
+			g.state.SetFailure("")
 			return
 		}
 		if g.ctx.Err() != nil {
@@ -91,18 +91,18 @@ func (g *guest) protectAgain(spares bool, retries map[string]policy.Retry) {
 		}
 		r := retries[peer].Failed(time.Now())
 		retries[peer] = r
-		g.board.setRetry(peer, r)
+		g.state.SetRetry(peer, r)
 		g.log.Warn("machine not protected again", "standby", peer, "failures", r.Failures(), "again-in", time.Until(r.At()).Round(time.Second), "error", err)
 	}
 }
 
 // protectWanted by a peer, unless an operator has ended the waiting meanwhile.
 func (g *guest) protectWanted(peer string) error {
-	return g.askWhile(g.ctx, pair.Protect{Standby: peer}, func() bool { return g.board.wanted() != "" })
+	return g.askWhile(g.ctx, pair.Protect{Standby: peer}, func() bool { return g.state.Wanted() != "" })
 }
 
 func (g *guest) candidates(spares bool) []string {
-	wanted := g.board.wanted()
+	wanted := g.state.Wanted()
 	all := []string{wanted}
 	for _, p := range g.d.config.Peers {
 		if spares && p.Spare && p.Name != wanted {

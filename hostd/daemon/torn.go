@@ -6,7 +6,7 @@ import (
 	"math/bits"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // errTorn says that the guest's memory changed between the copies of device
@@ -37,10 +37,10 @@ func (p *protection) carry(t *taken) {
 	p.outputs = t.output
 	p.learned.Held = p.learned.Held || t.frames > 0
 	p.learned.Asked = p.learned.Asked || t.last
-	all := p.g.board.tear()
+	all := p.g.state.Tear()
 	p.g.log.Warn("the guest's agent channel moved in a checkpoint; it is taken again", "epoch", t.epoch.Number, "in a row", p.torn)
 	if bits.OnesCount64(all) == 1 { // the first, and then ever fewer
-		p.g.publish(&control.Event{Kind: "torn", Epoch: t.epoch.Number, Message: tornMessage(all)})
+		p.g.publish(status.Event{Kind: status.Torn, Epoch: t.epoch.Number, Message: tornMessage(all)})
 	}
 }
 

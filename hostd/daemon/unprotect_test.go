@@ -21,8 +21,8 @@ func TestAnUnprotectMeetsARetry(t *testing.T) {
 	run.Go(g.run)
 	defer run.Wait()
 	defer d.end()
-	g.board.setRole(string(pair.Solo), 0)
-	g.board.want("b")
+	g.state.SetRole(pair.Solo, 0)
+	g.state.Want("b")
 	g.post(pair.Started{Solo: true})
 	if err := d.unprotect(t.Context(), g); err != nil {
 		t.Fatal(err)
@@ -30,8 +30,8 @@ func TestAnUnprotectMeetsARetry(t *testing.T) {
 	if err := g.protectWanted("b"); err == nil {
 		t.Error("it is protected again")
 	}
-	if role, _ := g.board.role(); role != string(pair.Solo) || g.board.wanted() != "" {
-		t.Errorf("it is %s, and %q is wanted", role, g.board.wanted())
+	if role, _ := g.state.Role(); role != pair.Solo || g.state.Wanted() != "" {
+		t.Errorf("it is %s, and %q is wanted", role, g.state.Wanted())
 	}
 	if err := d.unprotect(t.Context(), g); err == nil {
 		t.Error("there is nothing to end any more, and that is not said")

@@ -8,8 +8,8 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 // Only this file lets output leave, and only through the guest's door. What a door
@@ -82,20 +82,20 @@ func (g *guest) resend(s *standby) error {
 // claim asks the arbiter, once, and answers with what it said. The door hears of it
 // before the role machine does.
 func (g *guest) claim(c pair.Claim) {
-	stands, err := g.d.voices.Claim(g.ctx, claimOf(g.d.config.Host, g.name, c), claimLimit, func() { g.board.claims(string(c.Kind)) })
+	stands, err := g.d.voices.Claim(g.ctx, claimOf(g.d.config.Host, g.name, c), claimLimit, func() { g.state.Claims(string(c.Kind)) })
 	lost := errors.As(err, new(*arbiter.LostError))
 	if err == nil || lost {
 		g.door.Stands(stands)
 	}
 	switch {
 	case err == nil:
-		g.board.answered()
+		g.state.Answered()
 		g.log.Info("arbiter granted", "claim", c.Kind, "generation", stands.Generation)
 		g.post(pair.Granted{Generation: stands.Generation})
 	case lost:
 		g.denied(c, stands)
 	default:
-		if g.board.undecided(err.Error()) {
+		if g.state.Undecided(err.Error()) {
 			g.log.Error("arbiter silent", "claim", c.Kind, "error", err)
 		}
 		g.post(pair.ArbiterSilent{Why: err.Error(), NotMade: !errors.Is(err, arbiter.ErrOutcomeUnknown)})
@@ -107,9 +107,9 @@ func (g *guest) claim(c pair.Claim) {
 func (g *guest) denied(c pair.Claim, stands arbiter.Record) {
 	news := true
 	if stands.Generation <= c.Expect {
-		news = g.board.undecided(fmt.Sprintf("it says generation %d, and %d was known: it has lost its records, or is not the one that was asked before", stands.Generation, c.Expect))
+		news = g.state.Undecided(fmt.Sprintf("it says generation %d, and %d was known: it has lost its records, or is not the one that was asked before", stands.Generation, c.Expect))
 	} else {
-		g.board.answered()
+		g.state.Answered()
 	}
 	if news {
 		g.log.Warn("arbiter denied", "claim", c.Kind, "voice", stands.Voice, "generation", stands.Generation)
@@ -186,7 +186,7 @@ func (d *Daemon) finishStop(g *guest, outcome pair.Effect) error {
 	}
 	g.remove()
 	d.forget(g.name)
-	g.publish(&control.Event{Kind: "stopped", Message: "QEMU was ended"})
+	g.publish(status.Event{Kind: status.Stopped, Message: "QEMU was ended"})
 	if s, ok := outcome.(pair.Stopped); ok && s.Heir != "" {
 		return fmt.Errorf("host %s runs machine %s since; what was here has ended", s.Heir, g.name)
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/proto/control"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // watchParts is into how many looks the patience with QEMU is divided.
@@ -109,13 +109,13 @@ func (p *protection) hung(when string, limit time.Duration) {
 }
 
 func (p *protection) tellHang(message string) {
-	p.g.publish(&control.Event{Kind: "qemu-hangs", Message: message})
+	p.g.publish(status.Event{Kind: status.QEMUHangs, Message: message})
 }
 
 // held says that the standby holds a whole epoch, and that the arbiter names it.
 func (p *protection) held() bool {
-	role, _ := p.g.board.roleNow()
-	return role == string(pair.Protected) && p.acked.Load() > 0
+	role, _ := p.g.state.RoleNow()
+	return role == pair.Protected && p.acked.Load() > 0
 }
 
 // handoverLimit is how long a guest waits, stopped, for its standby to run it after

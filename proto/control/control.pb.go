@@ -1330,7 +1330,6 @@ type Event struct {
 	Role          string                 `protobuf:"bytes,6,opt,name=role,proto3" json:"role,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Generation    uint64                 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
-	Attributes    map[string]string      `protobuf:"bytes,9,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Checkpoint    *Checkpoint            `protobuf:"bytes,10,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1420,13 +1419,6 @@ func (x *Event) GetGeneration() uint64 {
 		return x.Generation
 	}
 	return 0
-}
-
-func (x *Event) GetAttributes() map[string]string {
-	if x != nil {
-		return x.Attributes
-	}
-	return nil
 }
 
 func (x *Event) GetCheckpoint() *Checkpoint {
@@ -1561,7 +1553,7 @@ const file_control_proto_rawDesc = "" +
 	"\x06forced\x18\x0e \x01(\bR\x06forced\x12#\n" +
 	"\routput_frames\x18\x0f \x01(\x04R\foutputFrames\x12\x1d\n" +
 	"\n" +
-	"wire_bytes\x18\x10 \x01(\x04R\twireBytes\"\xa5\x03\n" +
+	"wire_bytes\x18\x10 \x01(\x04R\twireBytes\"\x9e\x02\n" +
 	"\x05Event\x12&\n" +
 	"\x0ftime_unix_nanos\x18\x01 \x01(\x03R\rtimeUnixNanos\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x18\n" +
@@ -1572,17 +1564,12 @@ const file_control_proto_rawDesc = "" +
 	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x1e\n" +
 	"\n" +
 	"generation\x18\b \x01(\x04R\n" +
-	"generation\x12L\n" +
-	"\n" +
-	"attributes\x18\t \x03(\v2,.stillpoint.control.v1.Event.AttributesEntryR\n" +
-	"attributes\x12A\n" +
+	"generation\x12A\n" +
 	"\n" +
 	"checkpoint\x18\n" +
 	" \x01(\v2!.stillpoint.control.v1.CheckpointR\n" +
-	"checkpoint\x1a=\n" +
-	"\x0fAttributesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xe4\x06\n" +
+	"checkpointJ\x04\b\t\x10\n" +
+	"2\xe4\x06\n" +
 	"\x05Hostd\x12Z\n" +
 	"\fStartMachine\x12*.stillpoint.control.v1.StartMachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12T\n" +
 	"\vStopMachine\x12%.stillpoint.control.v1.MachineRequest\x1a\x1e.stillpoint.control.v1.Machine\x12d\n" +
@@ -1608,7 +1595,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_control_proto_goTypes = []any{
 	(*StartMachineRequest)(nil), // 0: stillpoint.control.v1.StartMachineRequest
 	(*MachineRequest)(nil),      // 1: stillpoint.control.v1.MachineRequest
@@ -1627,7 +1614,6 @@ var file_control_proto_goTypes = []any{
 	(*Damage)(nil),              // 14: stillpoint.control.v1.Damage
 	(*Checkpoint)(nil),          // 15: stillpoint.control.v1.Checkpoint
 	(*Event)(nil),               // 16: stillpoint.control.v1.Event
-	nil,                         // 17: stillpoint.control.v1.Event.AttributesEntry
 }
 var file_control_proto_depIdxs = []int32{
 	11, // 0: stillpoint.control.v1.ListMachinesReply.machines:type_name -> stillpoint.control.v1.Machine
@@ -1639,33 +1625,32 @@ var file_control_proto_depIdxs = []int32{
 	10, // 6: stillpoint.control.v1.Machine.input:type_name -> stillpoint.control.v1.Input
 	12, // 7: stillpoint.control.v1.Machine.scrubs:type_name -> stillpoint.control.v1.Scrubs
 	14, // 8: stillpoint.control.v1.ScrubReply.damage:type_name -> stillpoint.control.v1.Damage
-	17, // 9: stillpoint.control.v1.Event.attributes:type_name -> stillpoint.control.v1.Event.AttributesEntry
-	15, // 10: stillpoint.control.v1.Event.checkpoint:type_name -> stillpoint.control.v1.Checkpoint
-	0,  // 11: stillpoint.control.v1.Hostd.StartMachine:input_type -> stillpoint.control.v1.StartMachineRequest
-	1,  // 12: stillpoint.control.v1.Hostd.StopMachine:input_type -> stillpoint.control.v1.MachineRequest
-	2,  // 13: stillpoint.control.v1.Hostd.ListMachines:input_type -> stillpoint.control.v1.ListMachinesRequest
-	4,  // 14: stillpoint.control.v1.Hostd.Protect:input_type -> stillpoint.control.v1.ProtectRequest
-	1,  // 15: stillpoint.control.v1.Hostd.Unprotect:input_type -> stillpoint.control.v1.MachineRequest
-	5,  // 16: stillpoint.control.v1.Hostd.Status:input_type -> stillpoint.control.v1.StatusRequest
-	1,  // 17: stillpoint.control.v1.Hostd.Switchover:input_type -> stillpoint.control.v1.MachineRequest
-	1,  // 18: stillpoint.control.v1.Hostd.Takeover:input_type -> stillpoint.control.v1.MachineRequest
-	1,  // 19: stillpoint.control.v1.Hostd.Scrub:input_type -> stillpoint.control.v1.MachineRequest
-	7,  // 20: stillpoint.control.v1.Hostd.Events:input_type -> stillpoint.control.v1.EventsRequest
-	11, // 21: stillpoint.control.v1.Hostd.StartMachine:output_type -> stillpoint.control.v1.Machine
-	11, // 22: stillpoint.control.v1.Hostd.StopMachine:output_type -> stillpoint.control.v1.Machine
-	3,  // 23: stillpoint.control.v1.Hostd.ListMachines:output_type -> stillpoint.control.v1.ListMachinesReply
-	11, // 24: stillpoint.control.v1.Hostd.Protect:output_type -> stillpoint.control.v1.Machine
-	11, // 25: stillpoint.control.v1.Hostd.Unprotect:output_type -> stillpoint.control.v1.Machine
-	6,  // 26: stillpoint.control.v1.Hostd.Status:output_type -> stillpoint.control.v1.StatusReply
-	11, // 27: stillpoint.control.v1.Hostd.Switchover:output_type -> stillpoint.control.v1.Machine
-	11, // 28: stillpoint.control.v1.Hostd.Takeover:output_type -> stillpoint.control.v1.Machine
-	13, // 29: stillpoint.control.v1.Hostd.Scrub:output_type -> stillpoint.control.v1.ScrubReply
-	16, // 30: stillpoint.control.v1.Hostd.Events:output_type -> stillpoint.control.v1.Event
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	15, // 9: stillpoint.control.v1.Event.checkpoint:type_name -> stillpoint.control.v1.Checkpoint
+	0,  // 10: stillpoint.control.v1.Hostd.StartMachine:input_type -> stillpoint.control.v1.StartMachineRequest
+	1,  // 11: stillpoint.control.v1.Hostd.StopMachine:input_type -> stillpoint.control.v1.MachineRequest
+	2,  // 12: stillpoint.control.v1.Hostd.ListMachines:input_type -> stillpoint.control.v1.ListMachinesRequest
+	4,  // 13: stillpoint.control.v1.Hostd.Protect:input_type -> stillpoint.control.v1.ProtectRequest
+	1,  // 14: stillpoint.control.v1.Hostd.Unprotect:input_type -> stillpoint.control.v1.MachineRequest
+	5,  // 15: stillpoint.control.v1.Hostd.Status:input_type -> stillpoint.control.v1.StatusRequest
+	1,  // 16: stillpoint.control.v1.Hostd.Switchover:input_type -> stillpoint.control.v1.MachineRequest
+	1,  // 17: stillpoint.control.v1.Hostd.Takeover:input_type -> stillpoint.control.v1.MachineRequest
+	1,  // 18: stillpoint.control.v1.Hostd.Scrub:input_type -> stillpoint.control.v1.MachineRequest
+	7,  // 19: stillpoint.control.v1.Hostd.Events:input_type -> stillpoint.control.v1.EventsRequest
+	11, // 20: stillpoint.control.v1.Hostd.StartMachine:output_type -> stillpoint.control.v1.Machine
+	11, // 21: stillpoint.control.v1.Hostd.StopMachine:output_type -> stillpoint.control.v1.Machine
+	3,  // 22: stillpoint.control.v1.Hostd.ListMachines:output_type -> stillpoint.control.v1.ListMachinesReply
+	11, // 23: stillpoint.control.v1.Hostd.Protect:output_type -> stillpoint.control.v1.Machine
+	11, // 24: stillpoint.control.v1.Hostd.Unprotect:output_type -> stillpoint.control.v1.Machine
+	6,  // 25: stillpoint.control.v1.Hostd.Status:output_type -> stillpoint.control.v1.StatusReply
+	11, // 26: stillpoint.control.v1.Hostd.Switchover:output_type -> stillpoint.control.v1.Machine
+	11, // 27: stillpoint.control.v1.Hostd.Takeover:output_type -> stillpoint.control.v1.Machine
+	13, // 28: stillpoint.control.v1.Hostd.Scrub:output_type -> stillpoint.control.v1.ScrubReply
+	16, // 29: stillpoint.control.v1.Hostd.Events:output_type -> stillpoint.control.v1.Event
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1679,7 +1664,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,10 +1,8 @@
-package daemon
+package status
 
 import (
 	"slices"
 	"time"
-
-	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
 const sampleWindow = 1024
@@ -24,14 +22,15 @@ func (s *samples) add(d time.Duration) {
 	s.next = (s.next + 1) % sampleWindow
 }
 
-// quantiles in microseconds, of the window.
-func (s *samples) quantiles() *control.Quantiles {
+// Quantiles of the latest checkpoints; 0 before the first.
+type Quantiles struct{ P50, P95, Max time.Duration }
+
+// quantiles of the window.
+func (s *samples) quantiles() Quantiles {
 	if len(s.ring) == 0 {
-		return &control.Quantiles{}
+		return Quantiles{}
 	}
 	sorted := slices.Sorted(slices.Values(s.ring))
-	at := func(q float64) uint64 {
-		return uint64(sorted[int(q*float64(len(sorted)-1))].Microseconds())
-	}
-	return &control.Quantiles{P50: at(0.50), P95: at(0.95), Max: at(1)}
+	at := func(q float64) time.Duration { return sorted[int(q*float64(len(sorted)-1))] }
+	return Quantiles{P50: at(0.50), P95: at(0.95), Max: at(1)}
 }
