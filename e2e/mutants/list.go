@@ -10,7 +10,7 @@ var (
 	quiesceTests   = []string{".", "./hostd/quiesce"}
 	memberTests    = []string{"Member|Mark|Damage|Empt|Older", "./hostd/arbiter"}
 	stopTests      = []string{"Door", "./hostd/daemon"}
-	tornTests      = []string{"Torn", "./hostd/daemon"}
+	tornTests      = []string{"Torn", "./hostd/daemon", "./hostd/primary"}
 	lateTests      = []string{"LandsLate", "./hostd/sim"}
 	heirTests      = []string{"Heir", "./hostd/voice"}
 	pairingTests   = []string{"AnotherDetectionLimit|WhatAStopRefused", "./hostd/daemon"}
@@ -135,7 +135,7 @@ var mutants = []mutant{
 	{"a committed epoch is released past the door", "hostd/daemon/voice.go",
 		"spoken = g.door.Speak(func() { all = g.gate.Release(epoch, until) })", "all, spoken = g.gate.Release(epoch, until), true", stopTests},
 	{"a takeover speaks past the door", "hostd/daemon/voice.go",
-		"func (g *guest) beginToSpeak(s *standby) bool {\n\treturn g.door.Speak(func() {", "func (g *guest) beginToSpeak(s *standby) bool {\n\treturn func(speak func()) bool { speak(); return true }(func() {", stopTests},
+		"func (g *guest) beginToSpeak(s *standby.Session) bool {\n\treturn g.door.Speak(func() {", "func (g *guest) beginToSpeak(s *standby.Session) bool {\n\treturn func(speak func()) bool { speak(); return true }(func() {", stopTests},
 	{"an heir gives the voice up while its old primary may be heard", "hostd/voice/host.go",
 		"if c.Kind == Stopped {", "if false {", heirTests},
 	{"an heir starts the machine anew while its old primary may be heard", "hostd/voice/host.go",
@@ -144,16 +144,16 @@ var mutants = []mutant{
 		"if r.Voice != h.host || r.Kind != Takeover && r.Kind != Handover {", "if r.Kind != Started {", heirTests},
 	{"a takeover that landed late is no past", "hostd/voice/host.go",
 		"\t\th.Stands(stands)\n\t\th.Outlast", "\t\th.Outlast", lateTests},
-	{"an heir outlasts its old primary by another time than that speaks for", "hostd/daemon/alike.go",
+	{"an heir outlasts its old primary by another time than that speaks for", "hostd/compat/compat.go",
 		"if here == there {", "if true {", pairingTests},
 	{"what a stop refused leaves uncommitted", "hostd/daemon/voice.go",
 		"!all || role != pair.Protected", "true || !all", pairingTests},
-	{"a torn checkpoint counts as whole", "hostd/daemon/checkpoint.go",
+	{"a torn checkpoint counts as whole", "hostd/primary/checkpoint.go",
 		"t.torn = !unbroken()", "t.torn = !unbroken() && false", tornTests},
-	{"what a guest said in a torn checkpoint is forgotten", "hostd/daemon/torn.go",
+	{"what a guest said in a torn checkpoint is forgotten", "hostd/primary/torn.go",
 		"p.outputs = t.output", "p.outputs = nil", tornTests},
-	{"a QEMU whose machine nobody else holds is ended", "hostd/daemon/watchdog.go",
-		"return role == string(pair.Protected) && p.acked.Load() > 0", "return role != \"\"", stallTests},
+	{"a QEMU whose machine nobody else holds is ended", "hostd/primary/watchdog.go",
+		"return role == pair.Protected && p.acked.Load() > 0", "return role != \"\"", stallTests},
 	{"what a takeover hands in comes after what arrived", "hostd/gate/feed.go",
 		"if g.mayInject() {\n\t\tp.blocked", "if g.mayInject() && p.lane.Waiting() == 0 {\n\t\tp.blocked", gateTests},
 	{"an epoch whose digest is another is stored", "hostd/replica/sums.go",

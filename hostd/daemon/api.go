@@ -12,12 +12,11 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/status"
-
 	"github.com/stillpoint-ft/stillpoint/hostd/api"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 

@@ -15,8 +15,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/status"
-
 	"github.com/stillpoint-ft/stillpoint/hostd/api"
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
@@ -27,6 +25,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
 	"github.com/stillpoint-ft/stillpoint/hostd/replica"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
 )
@@ -205,6 +204,8 @@ func (d *Daemon) acceptPeers(l net.Listener) {
 		}
 	}
 }
+
+func (d *Daemon) detectionLimit() time.Duration { return time.Duration(d.config.Detection.Limit) }
 
 func (d *Daemon) linkOptions(log hclog.Logger) link.Options {
 	return link.Options{Heartbeat: time.Duration(d.config.Detection.Heartbeat),

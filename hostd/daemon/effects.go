@@ -8,20 +8,18 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/primary"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
 const (
-	checkpointDelay = 5 * time.Millisecond
-	prepareLimit    = 60 * time.Second
-	resumeLimit     = 30 * time.Second
-	leaveLimit      = 30 * time.Second
-	leaveRetry      = time.Second
-	takeoverLimit   = 30 * time.Second
-	claimLimit      = 3 * time.Second
-	retryInterval   = 200 * time.Millisecond
-	deathNotice     = time.Second
+	prepareLimit  = 60 * time.Second
+	leaveLimit    = 30 * time.Second
+	leaveRetry    = time.Second
+	takeoverLimit = primary.HandoverLimit / 2
+	claimLimit    = 3 * time.Second
+	retryInterval = 200 * time.Millisecond
 )
 
 // carryOut does what the role machine says. What takes long, and may be
@@ -31,7 +29,7 @@ func (g *guest) carryOut(effect pair.Effect) {
 	case pair.ConnectStandby:
 		g.startProtection(e.Peer)
 	case pair.Seed:
-		g.protection.begin()
+		g.protection.Begin()
 	case pair.Claim:
 		g.task(func() { g.claim(e) })
 	case pair.PassOutput, pair.Release, pair.GoLive:
@@ -39,7 +37,7 @@ func (g *guest) carryOut(effect pair.Effect) {
 	case pair.StopWaits, pair.StopRefused, pair.Stopped:
 		g.toldOfStop(effect)
 	case pair.Ship:
-		g.toProtection(func(p *protection) { p.ship <- e.Epoch })
+		g.toProtection(func(p *primary.Session) { p.Ship(e.Epoch) })
 	case pair.Silence:
 		g.gate.Silence()
 	case pair.ForwardInput:
@@ -49,7 +47,7 @@ func (g *guest) carryOut(effect pair.Effect) {
 	case pair.LeaveCOLO:
 		g.leaveCOLO()
 	case pair.LastEpoch:
-		g.toProtection((*protection).askLast)
+		g.toProtection((*primary.Session).AskLast)
 	case pair.HandOver:
 		g.tell(replica.Header{Type: replica.TypeHandOver, Epoch: e.Epoch}, nil)
 	case pair.NotifyMachineLost:
@@ -87,10 +85,10 @@ func (g *guest) reports(r pair.Report) {
 func (g *guest) carryOutStandby(effect pair.Effect) {
 	switch e := effect.(type) {
 	case pair.Ack:
-		g.standby.acknowledge(e.Epoch)
+		g.standby.Acknowledge(e.Epoch, g.role.Generation())
 	case pair.TakeOver:
 		s := g.standby
-		s.ran = make(chan struct{})
+		s.ExpectTakeover()
 		g.task(func() { g.takeOver(s) })
 	case pair.DropReplica:
 		g.dropReplica()
@@ -99,7 +97,7 @@ func (g *guest) carryOutStandby(effect pair.Effect) {
 	}
 }
 
-func (g *guest) toProtection(f func(*protection)) {
+func (g *guest) toProtection(f func(*primary.Session)) {
 	if g.protection != nil {
 		f(g.protection)
 	}
@@ -121,7 +119,7 @@ func (g *guest) tell(h replica.Header, payload []byte) {
 func (g *guest) endCheckpoints() {
 	if p := g.protection; p != nil {
 		g.stopProtection()
-		g.left = p.capture
+		g.left = p.Capture()
 	}
 }
 

@@ -14,8 +14,10 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/primary"
 	"github.com/stillpoint-ft/stillpoint/hostd/quiesce"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
+	"github.com/stillpoint-ft/stillpoint/hostd/standby"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
@@ -44,14 +46,15 @@ type guest struct {
 
 	// Owned by the run loop.
 	role       *pair.Machine
-	protection *protection             // the primary's side of a pair
-	standby    *standby                // the standby's side
-	asStandby  atomic.Pointer[standby] // the same, for others
-	left       *capture.Capture        // a capture that ended with QEMU still in COLO
-	leaving    atomic.Bool             // that QEMU did not obey yet
-	earlier    *earlier                // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
-	kept       []pair.Effect           // that a stop's door has refused
-	told       string                  // the last report
+	protection *primary.Session                // the primary's side of a pair
+	standby    *standby.Session                // the standby's side
+	place      int                             // among the machines that are protected from here
+	asStandby  atomic.Pointer[standby.Session] // the same, for others
+	left       *capture.Capture                // a capture that ended with QEMU still in COLO
+	leaving    atomic.Bool                     // that QEMU did not obey yet
+	earlier    *earlier                        // what an earlier daemon left; nil once it is this one's. Until then the guest has no QEMU, gate or run loop
+	kept       []pair.Effect                   // that a stop's door has refused
+	told       string                          // the last report
 	stopping   atomic.Pointer[stop]
 
 	saving   sync.Mutex  // one writes the saved state at a time
@@ -140,7 +143,7 @@ func (g *guest) start(first pair.Event) {
 func (g *guest) gateOptions() gate.Options {
 	o := gate.Options{HeldOutput: int(g.d.config.Limits.HeldOutput), HeldInput: int(g.d.config.Limits.HeldInput),
 		InputDelay: time.Duration(g.d.config.Limits.InputDelay),
-		AtOnce:     outputOf(g.spec.Protection).Leaves, Changed: g.linkChanged,
+		AtOnce:     primary.OutputOf(g.spec.Protection).Leaves, Changed: g.linkChanged,
 		Log: g.log.Named("gate")}
 	for _, p := range g.spec.Ports {
 		o.Ports = append(o.Ports, gate.Port{Name: p.Name, Tap: p.Tap, Uplink: p.Uplink,
@@ -176,10 +179,14 @@ func (g *guest) watchQEMU() {
 }
 
 // post hands an event to the run loop. It gives up when the guest has ended.
-func (g *guest) post(e pair.Event) {
+func (g *guest) post(e pair.Event) { g.postWhile(g.ctx, e) }
+
+// postWhile a context lasts: a part of the guest that is being ended is waited for by the
+// run loop, which takes no events then.
+func (g *guest) postWhile(ctx context.Context, e pair.Event) {
 	select {
 	case g.events <- e:
-	case <-g.ctx.Done():
+	case <-ctx.Done():
 	}
 }
 
@@ -341,12 +348,4 @@ func (g *guest) await(ctx context.Context, settled func(pair.Role) (done bool, e
 			return fmt.Errorf("machine %s is %s: %w", g.name, role, context.Cause(ctx))
 		}
 	}
-}
-
-// mac of a port, by its place in the specification.
-func (g *guest) mac(port int) [6]byte {
-	if port < 0 || port >= len(g.spec.Ports) {
-		return [6]byte{}
-	}
-	return g.spec.Ports[port].MAC
 }

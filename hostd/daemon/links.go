@@ -14,7 +14,7 @@ func (g *guest) linkChanged(l gate.Link) {
 	role, _ := g.state.RoleNow()
 	g.publish(linkEvent(g.name, role, l))
 	if s := g.asStandby.Load(); s != nil {
-		s.linkChanged()
+		s.LinkChanged()
 	}
 }
 

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/status"
-
 	"github.com/stillpoint-ft/stillpoint/hostd/api"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
+	"github.com/stillpoint-ft/stillpoint/hostd/primary"
+	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
 // Protect seeds a standby and waits, if asked to, until the pair is protected.
@@ -261,7 +261,7 @@ func (g *guest) warnings(m status.View) []string {
 	}
 	w = append(w, g.linkWarnings(m.Role)...)
 	if m.Torn > 0 {
-		w = append(w, tornMessage(m.Torn))
+		w = append(w, primary.TornMessage(m.Torn))
 	}
 	if g.stopping.Load() != nil {
 		w = append(w, isStopped)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/stillpoint-ft/stillpoint/hostd/compat"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
@@ -22,13 +23,6 @@ const greetings = 4
 var (
 	errSlowGreeting = errors.New("the peer took too long to say what it wants")
 	errLeft         = errors.New("the peer left before it said what it wants")
-)
-
-// Reasons of a Reject, for programs.
-const (
-	rejectProtocol uint16 = 1 + iota
-	rejectMachine
-	rejectReplica // the standby's copy is of no use
 )
 
 // servePeer answers a host that wants this one as its standby.
@@ -50,7 +44,7 @@ func (d *Daemon) servePeer(conn net.Conn) {
 		return
 	} else if err != nil {
 		d.log.Warn("peer refused", "peer", l.Peer(), "error", err)
-		sendReject(l, rejectMachine, err)
+		l.Reject(replica.RejectMachine, err)
 		return
 	}
 	<-l.Done()
@@ -135,15 +129,10 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 		return hello, err
 	}
 	if hello.Protocol < replica.ProtocolOldest {
-		return hello, unknownProtocol(hello.Host, hello.Protocol)
+		return hello, compat.UnknownProtocol(hello.Host, hello.Protocol)
 	}
 	welcome := replica.Welcome{Protocol: min(hello.Protocol, replica.ProtocolNewest), Host: d.config.Host, Limit: uint64(d.detectionLimit())}
 	return hello, l.Send(replica.Header{Type: replica.TypeWelcome}, welcome.Append(nil))
-}
-
-func unknownProtocol(host string, version uint16) error {
-	return fmt.Errorf("host %s speaks version %d of the replica protocol, this host versions %d to %d: bring both to one release",
-		host, version, replica.ProtocolOldest, replica.ProtocolNewest)
 }
 
 func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uint64, s spec.Machine) error {
@@ -165,7 +154,7 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 	}
 	g := d.newGuest(s)
 	if err := g.bringUp(ctx, true); err != nil {
-		return adviseOnType(err)
+		return compat.AdviseOnType(err)
 	}
 	d.add(g) // before its run loop, which may retire it at once
 	if err := g.prepared(ctx, l, hello, generation); err != nil {
@@ -284,7 +273,7 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 		return err
 	}
 	g.state.SetQEMU(version.String())
-	cards, err := g.offers(ctx)
+	cards, err := compat.Offers(ctx, g.qemu.Monitor(), g.spec.Ports, g.gate.MTU)
 	if err != nil {
 		return err
 	}
@@ -299,11 +288,11 @@ func (g *guest) prepared(ctx context.Context, l *link.Link, hello replica.Hello,
 	}
 	s := g.standby
 	g.start(pair.BecomeStandby{Primary: hello.Host, Generation: generation})
-	s.begin()
+	s.Begin()
 	reply := replica.Prepared{QEMUVersion: version.String()}
 	if err := l.Send(replica.Header{Type: replica.TypePrepared}, reply.Append(nil)); err != nil {
 		return err
 	}
-	g.d.tasks.Go(s.tellPorts)
+	g.d.tasks.Go(s.TellPorts)
 	return nil
 }

@@ -6,75 +6,10 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/hostd/spec"
-	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
 // A standby tells its primary how its uplinks and taps are, so that a machine that is well
 // is not moved to where its packets are lost. A primary that fails is taken over all the same.
-
-// tellPorts tells the primary of the ports here, at once and whenever one has changed,
-// until the standby's part or the link ends.
-func (s *standby) tellPorts() {
-	for {
-		if err := s.link.Send(replica.Header{Type: replica.TypePorts}, portsOf(s.g.gate.Links()).Append(nil)); err != nil {
-			return // the end of the link has its own event
-		}
-		select {
-		case <-s.links:
-		case <-s.ctx.Done():
-			return
-		case <-s.link.Done():
-			return
-		}
-	}
-}
-
-// portsOf a gate, whose links are each port's uplink and its tap.
-func portsOf(links []gate.Link) (ports replica.Ports) {
-	for i := 0; i+1 < len(links); i += 2 {
-		ports = append(ports, replica.Port{Uplink: endOf(links[i]), Tap: endOf(links[i+1])})
-	}
-	return ports
-}
-
-func endOf(l gate.Link) replica.End {
-	return replica.End{State: l.State, Millis: uint64(time.Since(l.Since).Milliseconds())}
-}
-
-// linkChanged has the primary told.
-func (s *standby) linkChanged() {
-	select {
-	case s.links <- struct{}{}:
-	default:
-	}
-}
-
-// learnPorts notes how the standby's uplinks and taps are.
-func (p *protection) learnPorts(payload []byte) error {
-	ports, err := replica.DecodePorts(payload)
-	if err != nil {
-		return err
-	}
-	known := p.g.spec.Ports
-	if len(ports) != len(known) {
-		return fmt.Errorf("the standby tells of %d ports of a machine that has %d", len(ports), len(known))
-	}
-	var there []gate.Link
-	for i, port := range ports {
-		there = append(there, linkThere(known[i], port.Uplink, false), linkThere(known[i], port.Tap, true))
-	}
-	p.g.setLinksThere(there)
-	return nil
-}
-
-func linkThere(port spec.Port, end replica.End, tap bool) gate.Link {
-	l := gate.Link{Port: port.Name, Name: port.Uplink, Tap: tap, State: end.State, Since: time.Now().Add(-time.Duration(end.Millis) * time.Millisecond)}
-	if tap {
-		l.Name = port.Tap
-	}
-	return l
-}
 
 // fitsThere says why the machine should not move to its standby now, and what to do.
 func (g *guest) fitsThere() error {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
 // shutdownLimit bounds what a daemon that ends on request does for its machines.
@@ -92,9 +91,4 @@ func (g *guest) sayGoodbye(ctx context.Context) {
 	case <-g.ctx.Done():
 	case <-ctx.Done():
 	}
-}
-
-// farewell tells the primary that this standby leaves.
-func (s *standby) farewell(why string) {
-	_ = s.link.Send(replica.Header{Type: replica.TypeBye}, replica.Bye{Reason: why}.Append(nil)) // the end of the link says it too
 }

@@ -114,13 +114,9 @@ func (g *guest) candidates(spares bool) []string {
 
 // probe asks whether a peer's daemon answers at all.
 func (d *Daemon) probe(ctx context.Context, peer string) error {
-	address, err := d.peerAddress(peer)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	conn, err := d.network.Dial(ctx, peer, address)
+	conn, err := d.dial(ctx, peer)
 	if err != nil {
 		return err
 	}

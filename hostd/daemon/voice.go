@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
-	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/standby"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
@@ -40,12 +40,15 @@ func (g *guest) releaseUntil(epoch uint64, until time.Time) (all, spoken bool) {
 	return all, spoken
 }
 
-// passUntil lets output that is not held for its commit leave until then.
+// passUntil lets output that is not held for its commit leave until then; no more where
+// that is zero, whatever the door.
 func (g *guest) passUntil(until time.Time) {
+	if until.IsZero() {
+		g.gate.PassUntil(until)
+		return
+	}
 	g.door.Speak(func() { g.gate.PassUntil(until) })
 }
-
-func (g *guest) passNoMore() { g.gate.PassUntil(time.Time{}) }
 
 // announceAgain tells the network where the machine is, if it still is here.
 func (g *guest) announceAgain() {
@@ -58,24 +61,15 @@ func (g *guest) announceAgain() {
 
 // beginToSpeak is what a takeover lets leave: its addresses, committed output that
 // the old primary may not have sent, then everything.
-func (g *guest) beginToSpeak(s *standby) bool {
+func (g *guest) beginToSpeak(s *standby.Session) bool {
 	return g.door.Speak(func() {
 		if err := g.gate.Announce(); err != nil {
 			g.log.Error("addresses not announced", "error", err)
 		}
-		if err := g.resend(s); err != nil {
+		if err := s.Resend(); err != nil {
 			g.log.Error("committed output not sent again", "error", err)
 		}
 		g.gate.Pass()
-	})
-}
-
-func (g *guest) resend(s *standby) error {
-	if s.released >= s.replica.Applied() {
-		return nil
-	}
-	return s.replica.LastOutput(func(port int, frame []byte) {
-		g.gate.Resend(gate.Frame{Port: port, Data: frame})
 	})
 }
 

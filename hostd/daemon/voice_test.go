@@ -3,12 +3,14 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
+	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 )
 
@@ -52,5 +54,18 @@ func TestOneDoor(t *testing.T) {
 	}
 	if found == 0 {
 		t.Error("voice.go lets nothing leave: this test looks for the wrong names")
+	}
+}
+
+// TestWhatAStopRefusedIsSaidInItsRole: what a protected machine has not committed stays.
+func TestWhatAStopRefusedIsSaidInItsRole(t *testing.T) {
+	kept := []pair.Effect{pair.Release{Epoch: 3}, pair.PassOutput{}, pair.GoLive{}}
+	for role, want := range map[pair.Role][]pair.Effect{
+		pair.Solo:      kept,
+		pair.Protected: {kept[0], kept[2]},
+	} {
+		if got := stillDue(kept, role); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", role, got)
+		}
 	}
 }

@@ -126,6 +126,13 @@ func (h listener) Read(b []byte) (int, error) {
 // Peer is the other side's network address.
 func (l *Link) Peer() string { return l.conn.RemoteAddr().String() }
 
+// Reject tells the peer why what it asked or sent is refused, by a code of replica.Reject,
+// and ends the link.
+func (l *Link) Reject(code uint16, why error) {
+	_ = l.Send(replica.Header{Type: replica.TypeReject}, replica.Reject{Code: code, Reason: why.Error()}.Append(nil)) // the end of the link says it too
+	l.Close(why)
+}
+
 // Send writes one frame. It blocks while the peer does not read: that is the
 // back-pressure. A peer that does not take the frame in five times the limit has
 // lost the link, whatever it says meanwhile. It may be called concurrently; a

@@ -15,20 +15,21 @@ import (
 func TestWhoWaitsForARole(t *testing.T) {
 	m := NewMachine(pair.Unprotected)
 	m.SetRole(pair.Protected, 3)
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		change func()
 		wakes  bool
 	}{
-		"the same role":     {func() { m.SetRole(pair.Protected, 3) }, false},
-		"another role":      {func() { m.SetRole(pair.Solo, 3) }, true},
-		"a later record":    {func() { m.SetRole(pair.Solo, 4) }, true},
-		"a failure":         {func() { m.SetFailure("it broke") }, true},
-		"a failure's end":   {func() { m.SetFailure("") }, false},
-		"something else":    {m.Note, true},
-		"another peer":      {func() { m.SetPeer("b") }, false},
-		"a wanted standby":  {func() { m.Want("b") }, false},
-		"a claim":           {func() { m.Claims("solo") }, false},
-		"a committed epoch": {func() { m.Committed(Checkpoint{Epoch: 9}) }, false},
+		{"the same role", func() { m.SetRole(pair.Protected, 3) }, false},
+		{"another role", func() { m.SetRole(pair.Solo, 3) }, true},
+		{"a later record", func() { m.SetRole(pair.Solo, 4) }, true},
+		{"a failure", func() { m.SetFailure("it broke") }, true},
+		{"a failure's end", func() { m.SetFailure("") }, false},
+		{"something else", m.Note, true},
+		{"another peer", func() { m.SetPeer("b") }, false},
+		{"a wanted standby", func() { m.Want("b") }, false},
+		{"a claim", func() { m.Claims("solo") }, false},
+		{"a committed epoch", func() { m.Committed(Checkpoint{Epoch: 9}) }, false},
 	} {
 		_, changed := m.Role()
 		c.change()
@@ -39,7 +40,7 @@ func TestWhoWaitsForARole(t *testing.T) {
 		default:
 		}
 		if woken != c.wakes {
-			t.Errorf("%s: woken %v, want %v", name, woken, c.wakes)
+			t.Errorf("%s: woken %v, want %v", c.name, woken, c.wakes)
 		}
 	}
 }

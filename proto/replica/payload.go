@@ -52,6 +52,13 @@ func DecodeWelcome(p []byte) (Welcome, error) {
 	return done(f, TypeWelcome, w)
 }
 
+// Reasons of a Reject, for programs.
+const (
+	RejectProtocol uint16 = 1 + iota // what came is not what the protocol allows
+	RejectMachine                    // this host cannot be the machine's standby
+	RejectReplica                    // the standby's copy is of no use
+)
+
 // Reject says no to what was asked last.
 type Reject struct {
 	Code   uint16 // for programs; the daemons give the numbers

@@ -1,4 +1,7 @@
-package daemon
+// Package compat tells whether a machine of one host can go on, on another: what a host
+// offers a machine, and what is missing at a standby, each with what to do. What hosts
+// unlike each other would make otherwise is settled before anything is copied.
+package compat
 
 import (
 	"context"
@@ -15,34 +18,24 @@ import (
 	"github.com/stillpoint-ft/stillpoint/qmp"
 )
 
-// A machine can be taken over by a QEMU that makes the same machine of the same
-// devices. What hosts unlike each other would make otherwise is settled before
-// anything is copied: the standby is asked for the machine type by its version,
-// its cards must offer what those of the guest do, and its uplinks must carry frames as
-// long as those here.
-
-// alikeLimit bounds what QEMU is asked for that, each time: how long the other host takes
+// askLimit bounds what QEMU is asked for that, each time: how long the other host takes
 // is no part of it.
-const alikeLimit = 10 * time.Second
+const askLimit = 10 * time.Second
 
-// specByVersion names the machine type that an alias like "pc" stands for on this host.
-func (g *guest) specByVersion(ctx context.Context) spec.Machine {
-	ctx, cancel := context.WithTimeout(ctx, alikeLimit)
+// ByVersion is a specification with the machine type that an alias like "pc" stands for on
+// this host: QEMU is asked for it. Where it does not tell, the specification is as it was.
+func ByVersion(ctx context.Context, m *qmp.Client, s spec.Machine) (spec.Machine, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	s := g.spec
-	name, err := g.qemu.Monitor().MachineType(ctx)
-	if err != nil {
-		g.log.Debug("QEMU does not tell its machine type; the standby takes its own", "machine-type", s.Machine, "error", err)
-		return s
-	}
-	if spec.IsMachineType(name) {
+	name, err := m.MachineType(ctx)
+	if err == nil && spec.IsMachineType(name) {
 		s.Machine = name
 	}
-	return s
+	return s, err
 }
 
-// adviseOnType says what to do where this host's QEMU does not know the machine type.
-func adviseOnType(err error) error {
+// AdviseOnType says what to do where this host's QEMU does not know the machine type.
+func AdviseOnType(err error) error {
 	if !strings.Contains(err.Error(), "unsupported machine type") { // QEMU's system/vl.c
 		return err
 	}
@@ -54,25 +47,33 @@ func adviseOnType(err error) error {
 var cardFeatures = []string{"mrg_rxbuf", "csum", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
 	"guest_uso4", "guest_uso6", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "host_uso"}
 
-// offers are what this host has for the machine's ports.
-func (g *guest) offers(ctx context.Context) (replica.Cards, error) {
-	features, err := g.features(ctx)
+// UnknownProtocol says that a host speaks a version of the replica protocol which this one
+// does not.
+func UnknownProtocol(host string, version uint16) error {
+	return fmt.Errorf("host %s speaks version %d of the replica protocol, this host versions %d to %d: bring both to one release",
+		host, version, replica.ProtocolOldest, replica.ProtocolNewest)
+}
+
+// Offers are what this host has for a machine's ports: the features of their cards, which
+// its QEMU is asked for, and the MTUs of their uplinks.
+func Offers(ctx context.Context, m *qmp.Client, ports []spec.Port, mtu func(port int) int) (replica.Cards, error) {
+	features, err := features(ctx, m, ports)
 	c := replica.Cards{Features: features}
-	for i := range g.spec.Ports {
-		c.MTUs = append(c.MTUs, uint32(g.gate.MTU(i)))
+	for i := range ports {
+		c.MTUs = append(c.MTUs, uint32(mtu(i)))
 	}
 	return c, err
 }
 
 // features that this QEMU's cards offer; none where it has no such cards: an earlier
 // version of this daemon has started it.
-func (g *guest) features(ctx context.Context) (all [][]string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, alikeLimit)
+func features(ctx context.Context, m *qmp.Client, ports []spec.Port) (all [][]string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	uso := sync.OnceValue(machine.TapsHaveUSO) // a tap is made for it
-	for i, port := range g.spec.Ports {
+	for i, port := range ports {
 		get := func(property string, value any) error {
-			return g.qemu.Monitor().QOMGet(ctx, machine.CardPath(i), property, value)
+			return m.QOMGet(ctx, machine.CardPath(i), property, value)
 		}
 		offered, err := featuresOf(get, uso)
 		if err != nil {
@@ -110,38 +111,24 @@ func featuresOf(get func(property string, value any) error, uso func() bool) ([]
 	return offered, nil
 }
 
-// checkLimit compares for how long each host waits for the other: an heir outlasts the old
+// Limits compares for how long each host waits for the other: an heir outlasts the old
 // primary by its own limit.
-func (p *protection) checkLimit(w replica.Welcome) error {
-	here, there := p.g.d.detectionLimit(), time.Duration(w.Limit)
+func Limits(here, there time.Duration, peer string) error {
 	if here == there {
 		return nil
 	}
 	return fmt.Errorf("detection.limit is %v on host %s and %v on this host: it must be the same on hosts that share machines; "+
-		"set it in their configurations and start the daemons anew", there, w.Host, here)
+		"set it in their configurations and start the daemons anew", there, peer, here)
 }
 
-// checkCards compares what the standby has for the ports with what this host has.
-func (p *protection) checkCards() error {
-	payload, err := p.expect(replica.TypeCards)
-	if err != nil {
-		return err
-	}
-	there, err := replica.DecodeCards(payload)
-	if err != nil {
-		return err
-	}
-	here, err := p.g.offers(p.ctx)
-	if err != nil {
-		return err
-	}
-	ports := p.g.spec.Ports
+// Cards compares what the standby has for the ports with what this host has.
+func Cards(ports []spec.Port, here, there replica.Cards, peer string) error {
 	for _, n := range []int{len(there.Features), len(there.MTUs)} {
 		if n != 0 && n != len(ports) {
 			return fmt.Errorf("the standby tells of %d cards of a machine that has %d", n, len(ports))
 		}
 	}
-	if err := checkMTUs(ports, here.MTUs, there.MTUs, p.g.state.Peer()); err != nil {
+	if err := checkMTUs(ports, here.MTUs, there.MTUs, peer); err != nil {
 		return err
 	}
 	return checkFeatures(ports, here.Features, there.Features)

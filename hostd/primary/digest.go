@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
@@ -6,12 +6,12 @@ import (
 )
 
 // beginSums begins the digest of what the standby is sent.
-func (p *protection) beginSums(blocks []replica.Block) { p.sums = replica.NewSums(blocks) }
+func (p *Session) beginSums(blocks []replica.Block) { p.sums = replica.NewSums(blocks) }
 
 // sum adds pages as they were read from QEMU. It is done before anything is made of
 // them, so that whatever goes wrong on the way to the standby's memory shows there,
 // and while the guest runs.
-func (p *protection) sum(b *capture.Batch) error {
+func (p *Session) sum(b *capture.Batch) error {
 	data := b.Data
 	for _, page := range b.Pages {
 		var sum uint64
@@ -27,7 +27,7 @@ func (p *protection) sum(b *capture.Batch) error {
 }
 
 // sendDigest tells the standby what it must have after the epoch.
-func (p *protection) sendDigest(e *capture.Epoch) error {
+func (p *Session) sendDigest(e *capture.Epoch) error {
 	d := replica.Digest{Memory: p.sums.Total(), Device: replica.DeviceSum(e.Device)}
 	p.message = d.Append(p.message[:0])
 	return p.link.Send(p.header(replica.TypeDigest, e.Number), p.message)

@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"context"
@@ -11,10 +11,10 @@ const takenLimit = time.Second
 // awaitTaken lets the guest, which runs, take what was handed to it. Input is held. A
 // packet for which a guest has no buffer waits inside QEMU, one for each port, and is
 // dropped when the guest is stopped.
-func (g *guest) awaitTaken(ctx context.Context, limit time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (p *Session) awaitTaken(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(p.ctx, limit)
 	defer cancel()
-	if err := g.gate.AwaitTaken(ctx); err != nil {
-		g.log.Debug("the guest is stopped while packets wait for it", "error", err)
+	if err := p.o.Gate.AwaitTaken(ctx); err != nil {
+		p.log.Debug("the guest is stopped while packets wait for it", "error", err)
 	}
 }

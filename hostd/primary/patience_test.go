@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import "testing"
 

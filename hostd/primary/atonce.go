@@ -1,38 +1,30 @@
-package daemon
+package primary
 
 import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
-	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 )
-
-func outputOf(p spec.Protection) policy.Output {
-	if p.Output == spec.Pass {
-		return policy.AtOnce
-	}
-	return policy.OnCommit
-}
 
 // keepPassing allows output that leaves at once as long as the standby is heard: it
 // does not take this host for dead before the detection limit has passed. A daemon
 // that was stopped, or a link that was lost, lets nothing leave so until the
 // arbiter has been asked.
-func (p *protection) keepPassing() {
-	if outputOf(p.g.spec.Protection) == policy.OnCommit {
+func (p *Session) keepPassing() {
+	if OutputOf(p.o.Machine.Protection) == policy.OnCommit {
 		return
 	}
-	tick := time.NewTicker(time.Duration(p.g.d.config.Detection.Heartbeat))
+	tick := time.NewTicker(time.Duration(p.o.Detection.Heartbeat))
 	defer tick.Stop()
 	for {
-		p.g.passUntil(p.link.Heard().Add(p.g.d.detectionLimit()))
+		p.o.PassUntil(p.link.Heard().Add(p.limit()))
 		select {
 		case <-tick.C:
 		case <-p.link.Done():
-			p.g.passNoMore()
+			p.o.PassUntil(time.Time{})
 			return
 		case <-p.ctx.Done():
-			p.g.passNoMore()
+			p.o.PassUntil(time.Time{})
 			return
 		}
 	}

@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"errors"
@@ -31,25 +31,26 @@ func tornWait(row int) time.Duration {
 // carry keeps what a torn checkpoint has copied for the next one: its pages are
 // dirty no more, for QEMU, and what the guest has said leaves with the next epoch
 // that is whole. The standby hears of none of it.
-func (p *protection) carry(t *taken) {
+func (p *Session) carry(t *taken) {
 	t.epoch.Keep()
 	p.torn++
 	p.outputs = t.output
 	p.learned.Held = p.learned.Held || t.frames > 0
 	p.learned.Asked = p.learned.Asked || t.last
-	all := p.g.state.Tear()
-	p.g.log.Warn("the guest's agent channel moved in a checkpoint; it is taken again", "epoch", t.epoch.Number, "in a row", p.torn)
+	all := p.o.State.Tear()
+	p.log.Warn("the guest's agent channel moved in a checkpoint; it is taken again", "epoch", t.epoch.Number, "in a row", p.torn)
 	if bits.OnesCount64(all) == 1 { // the first, and then ever fewer
-		p.g.publish(status.Event{Kind: status.Torn, Epoch: t.epoch.Number, Message: tornMessage(all)})
+		p.o.Publish(status.Event{Kind: status.Torn, Epoch: t.epoch.Number, Message: TornMessage(all)})
 	}
 }
 
-func tornMessage(all uint64) string {
+// TornMessage tells how often checkpoints were torn.
+func TornMessage(all uint64) string {
 	return fmt.Sprintf("%d checkpoints were taken again: the guest's agent channel moved while it was stopped; their output waits for the next", all)
 }
 
 // afterTorn returns when the next checkpoint may be tried.
-func (p *protection) afterTorn() error {
+func (p *Session) afterTorn() error {
 	if !p.rest(tornWait(p.torn)) {
 		return p.ctx.Err()
 	}

@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 // heap: the system gives a page when it is first used and has all of it back at
 // once, and garbage is collected no later because of it. free it when the packer
 // is not used any more.
-func (g *guest) newPacker() (p *pack.Packer, free func(), err error) {
-	size := min(uint64(g.d.config.Limits.DeltaCache), uint64(g.spec.Memory)+privateMemory)
+func (p *Session) newPacker() (packer *pack.Packer, free func(), err error) {
+	size := min(uint64(p.o.Limits.DeltaCache), p.o.Stream.RAM)
 	if size == 0 {
 		return pack.New(nil), func() {}, nil
 	}

@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 )
 
 // sendEpochPages ships the pages of an epoch.
-func (p *protection) sendEpochPages(e *capture.Epoch) error {
+func (p *Session) sendEpochPages(e *capture.Epoch) error {
 	for _, b := range e.Batches() {
 		if err := p.sum(b); err != nil {
 			return err
@@ -26,7 +26,7 @@ func (p *protection) sendEpochPages(e *capture.Epoch) error {
 
 // sendPacked ships one batch as what is new to the standby. Every error ends the
 // protection, so that the standby has always got what the packer takes it to have.
-func (p *protection) sendPacked(b *capture.Batch, epoch uint64) error {
+func (p *Session) sendPacked(b *capture.Batch, epoch uint64) error {
 	p.packer.Reset()
 	data := b.Data
 	for _, page := range b.Pages {
@@ -44,7 +44,7 @@ func (p *protection) sendPacked(b *capture.Batch, epoch uint64) error {
 	return p.sendPayload(replica.TypePacked, epoch, p.packer.Batch())
 }
 
-func (p *protection) sendPayload(t replica.Type, epoch uint64, b *replica.PackedBatch) error {
+func (p *Session) sendPayload(t replica.Type, epoch uint64, b *replica.PackedBatch) error {
 	parts := p.compressed(b)
 	started := time.Now()
 	if err := p.count(p.header(t, epoch), parts...); err != nil {
@@ -56,8 +56,8 @@ func (p *protection) sendPayload(t replica.Type, epoch uint64, b *replica.Packed
 
 // compressed is the batch's payload, compressed if the configuration, or what it
 // has cost lately, is for it.
-func (p *protection) compressed(b *replica.PackedBatch) [][]byte {
-	compress := p.g.d.config.Link.Compress
+func (p *Session) compressed(b *replica.PackedBatch) [][]byte {
+	compress := p.o.Compression.Compress
 	if compress == config.CompressOff || compress == config.CompressAuto && !p.rates.Worth() {
 		p.rates = p.rates.Withheld()
 		return b.Parts()
@@ -76,13 +76,13 @@ func length(parts [][]byte) (bytes int) {
 }
 
 // count sends a frame of memory or device state and adds it up.
-func (p *protection) count(h replica.Header, parts ...[]byte) error {
+func (p *Session) count(h replica.Header, parts ...[]byte) error {
 	p.wire += uint64(replica.HeaderSize + length(parts))
 	return p.link.Send(h, parts...)
 }
 
 // sendBatch ships a batch of the first copy: pages as they are.
-func (p *protection) sendBatch(b *capture.Batch) error {
+func (p *Session) sendBatch(b *capture.Batch) error {
 	p.pages.Reset()
 	data := b.Data
 	for _, page := range b.Pages {
@@ -104,8 +104,8 @@ func (p *protection) sendBatch(b *capture.Batch) error {
 }
 
 // sendDevice ships the device state, as what has changed in it where pages are.
-func (p *protection) sendDevice(e *capture.Epoch) error {
-	if p.g.d.config.Limits.DeltaCache > 0 {
+func (p *Session) sendDevice(e *capture.Epoch) error {
+	if p.o.Limits.DeltaCache > 0 {
 		return p.packer.Device(e.Device, func(b *replica.PackedBatch) error {
 			return p.sendPayload(replica.TypePackedDevice, e.Number, b)
 		})
@@ -122,7 +122,7 @@ func (p *protection) sendDevice(e *capture.Epoch) error {
 
 // sendOutput ships what the guest sent in the epoch: a standby that takes over
 // sends what may not have left here.
-func (p *protection) sendOutput(o *gate.Output) error {
+func (p *Session) sendOutput(o *gate.Output) error {
 	p.frames.Reset()
 	for i := range o.Len() {
 		f := o.At(i)
@@ -139,7 +139,7 @@ func (p *protection) sendOutput(o *gate.Output) error {
 	return p.flushOutput(o.Epoch)
 }
 
-func (p *protection) flushOutput(epoch uint64) error {
+func (p *Session) flushOutput(epoch uint64) error {
 	if p.frames.Len() == 0 {
 		return nil
 	}
@@ -149,8 +149,8 @@ func (p *protection) flushOutput(epoch uint64) error {
 }
 
 // sendAddresses tells the standby the guest's addresses when others are known.
-func (p *protection) sendAddresses() error {
-	known := p.g.gate.Addresses()
+func (p *Session) sendAddresses() error {
+	known := p.o.Gate.Addresses()
 	if slices.Equal(known, p.addresses) {
 		return nil
 	}
@@ -158,9 +158,17 @@ func (p *protection) sendAddresses() error {
 	var list replica.Addresses
 	for _, a := range known {
 		if a.MAC == ([6]byte{}) {
-			a.MAC = p.g.mac(a.Port)
+			a.MAC = p.mac(a.Port)
 		}
 		list.List = append(list.List, replica.Address{Port: uint16(a.Port), MAC: a.MAC, IP: a.Addr, Router: uint8(a.Router), Tags: a.Tags})
 	}
 	return p.link.Send(p.header(replica.TypeAddresses, 0), list.Append(nil))
+}
+
+// mac of a port, by its place in the specification.
+func (p *Session) mac(port int) [6]byte {
+	if port < 0 || port >= len(p.o.Machine.Ports) {
+		return [6]byte{}
+	}
+	return p.o.Machine.Ports[port].MAC
 }

@@ -1,4 +1,4 @@
-package daemon
+package compat
 
 import (
 	"errors"
@@ -46,11 +46,11 @@ func TestFeaturesOfACard(t *testing.T) {
 
 func TestAdviceOnAMachineType(t *testing.T) {
 	unknown := errors.New("QEMU ended: exit status 1\nqemu-system-x86_64: unsupported machine type: \"pc-i440fx-11.1\"")
-	if err := adviseOnType(unknown); !errors.Is(err, unknown) || !strings.Contains(err.Error(), "machine: pc-i440fx-10.0") {
+	if err := AdviseOnType(unknown); !errors.Is(err, unknown) || !strings.Contains(err.Error(), "machine: pc-i440fx-10.0") {
 		t.Error(err)
 	}
-	if other := errors.New("no room"); adviseOnType(other) != other {
-		t.Error(adviseOnType(other))
+	if other := errors.New("no room"); AdviseOnType(other) != other {
+		t.Error(AdviseOnType(other))
 	}
 }
 

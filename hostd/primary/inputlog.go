@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"errors"
@@ -14,8 +14,8 @@ import (
 const logBatch = 256 << 10
 
 // logMode of the machine's input.
-func (p *protection) logMode() gate.Log {
-	switch p.g.spec.Protection.InputLog {
+func (p *Session) logMode() gate.Log {
+	switch p.o.Machine.Protection.InputLog {
 	case spec.InputSync:
 		return gate.LogSync
 	case spec.InputAsync:
@@ -25,15 +25,15 @@ func (p *protection) logMode() gate.Log {
 }
 
 // startLog logs arriving frames to the standby from now on.
-func (p *protection) startLog() {
-	p.g.gate.StartLog(p.logMode(), uint64(p.g.d.config.Limits.InputLog))
+func (p *Session) startLog() {
+	p.o.Gate.StartLog(p.logMode(), uint64(p.o.Limits.InputLog))
 }
 
 // keepLog ships what arrives until the protection ends.
-func (p *protection) keepLog() {
+func (p *Session) keepLog() {
 	for {
 		select {
-		case <-p.g.gate.ToLog():
+		case <-p.o.Gate.ToLog():
 			if p.flushLog(math.MaxUint64) != nil {
 				return
 			}
@@ -46,12 +46,12 @@ func (p *protection) keepLog() {
 // flushLog ships every frame up to a number that the log has not had: what arrives
 // meanwhile may never end. It may be called concurrently; once it returns, those frames
 // are out.
-func (p *protection) flushLog(upto uint64) error {
+func (p *Session) flushLog(upto uint64) error {
 	p.logging.Lock()
 	defer p.logging.Unlock()
 	for p.logged < upto {
 		p.input.Reset()
-		first, n := p.g.gate.TakeLog(func(f gate.Frame) bool {
+		first, n := p.o.Gate.TakeLog(func(f gate.Frame) bool {
 			return len(p.input.Payload()) < logBatch && p.input.Frame(uint16(f.Port), f.Data) == nil
 		})
 		if n == 0 {
@@ -66,7 +66,7 @@ func (p *protection) flushLog(upto uint64) error {
 	return nil
 }
 
-func (p *protection) sendInput(first uint64) error {
+func (p *Session) sendInput(first uint64) error {
 	if p.link == nil {
 		return errors.New("there is no link to the standby")
 	}
@@ -75,14 +75,14 @@ func (p *protection) sendInput(first uint64) error {
 }
 
 // boundLog ends the epoch early when the standby has much input to keep.
-func (p *protection) boundLog() {
-	if p.g.gate.LogBehind() > uint64(p.g.d.config.Limits.InputLog)/2 {
-		p.ask()
+func (p *Session) boundLog() {
+	if p.o.Gate.LogBehind() > uint64(p.o.Limits.InputLog)/2 {
+		p.Ask()
 	}
 }
 
 // sendInputCut tells the standby which logged frames the epoch contains.
-func (p *protection) sendInputCut(t *taken) error {
+func (p *Session) sendInputCut(t *taken) error {
 	if p.logMode() == gate.LogOff {
 		return nil
 	}
@@ -94,66 +94,33 @@ func (p *protection) sendInputCut(t *taken) error {
 	return p.link.Send(p.header(replica.TypeInputCut, t.epoch.Number), p.message)
 }
 
-// endInput sends what has arrived and says so. The network has moved, but for
+// EndInput sends what has arrived and says so. The network has moved, but for
 // frames that were on their way already: what still comes is passed on as well,
 // until the other side has heard enough.
-func (g *guest) endInput() {
-	g.gate.DrainInput()
-	if p := g.protection; p != nil {
-		if err := p.flushLog(g.gate.Arrived()); err != nil {
-			g.log.Debug("input not passed on", "error", err)
-		}
+func (p *Session) EndInput() {
+	if err := p.flushLog(p.o.Gate.Arrived()); err != nil {
+		p.log.Debug("input not passed on", "error", err)
 	}
-	g.tell(replica.Header{Type: replica.TypeInputEnd}, nil)
-}
-
-// logInput takes a message of the primary's input log.
-func (s *standby) logInput(payload []byte) error {
-	m, err := replica.DecodeInputLog(payload)
-	if err != nil {
-		return err
-	}
-	before := s.input.Forgotten()
-	if err := s.input.Add(m); err != nil {
-		return err
-	}
-	if n := s.input.Forgotten(); before == 0 && n > 0 {
-		s.g.log.Warn("the input log is full of packets that the guest may not have read: the oldest were dropped, a takeover now would not hand them in", "dropped", n)
-	}
-	if s.g.spec.Protection.InputLog != spec.InputSync {
-		return nil
-	}
-	s.stored = replica.InputStored{Number: s.input.Last()}.Append(s.stored[:0])
-	_ = s.link.Send(replica.Header{Type: replica.TypeInputStored}, s.stored) // a broken link has its own event
-	return nil
-}
-
-func (s *standby) cutInput(h replica.Header, payload []byte) error {
-	c, err := replica.DecodeInputCut(payload)
-	if err == nil {
-		s.input.Cut(h.Epoch, c)
-	}
-	return err
 }
 
 // storedInput hands in what the standby holds.
-func (p *protection) storedInput(payload []byte) {
+func (p *Session) storedInput(payload []byte) {
 	m, err := replica.DecodeInputStored(payload)
 	if err != nil {
 		p.link.Close(err)
 		return
 	}
-	p.g.gate.Stored(m.Number)
+	p.o.Gate.Stored(m.Number)
 }
 
-// askLast makes the next checkpoint the last: the guest stays stopped.
-func (p *protection) askLast() {
+// AskLast makes the next checkpoint the last: the guest stays stopped.
+func (p *Session) AskLast() {
 	p.last.Store(true)
-	p.ask()
+	p.Ask()
 }
 
-// ask makes a checkpoint due.
-func (p *protection) ask() {
+// Ask makes a checkpoint due.
+func (p *Session) Ask() {
 	select {
 	case p.asked <- struct{}{}:
 	default:

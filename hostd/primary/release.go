@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"time"
@@ -9,7 +9,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
 
-// release lets a committed epoch's output go. The standby does not take this
+// Release lets a committed epoch's output go. The standby does not take this
 // host for dead before the detection limit has passed since it was sent the
 // epoch, so an acknowledgement younger than that is as good as new. An older
 // one, found by a daemon that was stopped meanwhile, may be of a standby that
@@ -17,13 +17,9 @@ import (
 // The output is committed either way, so this only keeps one voice from
 // repeating another.
 // It reports false where the door is closed.
-func (g *guest) release(epoch uint64) (spoken bool) {
-	p := g.protection
-	if p == nil {
-		return true
-	}
-	g.d.faults(fault.Committing, epoch)
-	all, spoken := g.releaseUntil(epoch, p.sentAt().Add(g.d.detectionLimit()))
+func (p *Session) Release(epoch, generation uint64) (spoken bool) {
+	p.reach(fault.Committing, epoch)
+	all, spoken := p.o.Release(epoch, p.sentAt().Add(p.limit()))
 	if !spoken {
 		return false
 	}
@@ -31,8 +27,7 @@ func (g *guest) release(epoch uint64) (spoken bool) {
 		p.released(epoch)
 		return true
 	}
-	g.log.Warn("acknowledgement is old; asking the arbiter before output leaves", "epoch", epoch)
-	generation := g.role.Generation()
+	p.log.Warn("acknowledgement is old; asking the arbiter before output leaves", "epoch", epoch)
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
@@ -41,12 +36,10 @@ func (g *guest) release(epoch uint64) (spoken bool) {
 	return true
 }
 
-func (d *Daemon) detectionLimit() time.Duration { return time.Duration(d.config.Detection.Limit) }
-
 // released tells the standby, so that a takeover sends little of it again, and
 // lets the next checkpoint come.
-func (p *protection) released(epoch uint64) {
-	p.g.gate.CommitInput()
+func (p *Session) released(epoch uint64) {
+	p.o.Gate.CommitInput()
 	p.link.Send(replica.Header{Type: replica.TypeReleased, Epoch: epoch})
 	select {
 	case p.committed <- epoch:
@@ -56,18 +49,18 @@ func (p *protection) released(epoch uint64) {
 
 // releaseLate releases if the arbiter says that nobody else has the voice. It
 // gives up when the pair ends.
-func (p *protection) releaseLate(epoch, generation uint64) {
+func (p *Session) releaseLate(epoch, generation uint64) {
 	for p.ctx.Err() == nil {
 		asked := time.Now()
-		own, err := p.g.d.voices.Holds(p.ctx, p.g.name, generation)
+		own, err := p.o.Holds(p.ctx, generation)
 		switch {
 		case err != nil:
-			p.g.publish(status.Event{Kind: status.Arbiter, Message: "the arbiter does not answer (" + err.Error() + "); committed output waits"})
+			p.o.Publish(status.Event{Kind: status.Arbiter, Message: "the arbiter does not answer (" + err.Error() + "); committed output waits"})
 		case !own:
 			p.post(pair.LinkLost{Why: "the arbiter names another generation"})
 			return
 		default:
-			if all, _ := p.g.releaseUntil(epoch, asked.Add(p.g.d.detectionLimit())); all {
+			if all, _ := p.o.Release(epoch, asked.Add(p.limit())); all {
 				p.released(epoch)
 				return
 			}
@@ -79,7 +72,7 @@ func (p *protection) releaseLate(epoch, generation uint64) {
 }
 
 // rest waits, and reports whether the protection goes on.
-func (p *protection) rest(d time.Duration) bool {
+func (p *Session) rest(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -91,13 +84,13 @@ func (p *protection) rest(d time.Duration) bool {
 }
 
 // sentAt is when the last epoch was sent.
-func (p *protection) sentAt() time.Time {
+func (p *Session) sentAt() time.Time {
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	return p.lastSent
 }
 
-func (p *protection) sendsNow() {
+func (p *Session) sendsNow() {
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	p.lastSent = time.Now()

@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"context"
@@ -36,7 +36,7 @@ type taken struct {
 
 // cycle waits until a checkpoint is due, takes it, ships it and waits for its
 // commit. The guest stays stopped after the last one.
-func (p *protection) cycle(e *capture.Epoch, number uint64) (last bool, err error) {
+func (p *Session) cycle(e *capture.Epoch, number uint64) (last bool, err error) {
 	for {
 		if err := p.awaitDue(number); err != nil {
 			return false, err
@@ -59,14 +59,14 @@ func (p *protection) cycle(e *capture.Epoch, number uint64) (last bool, err erro
 }
 
 // awaitDue blocks until the policy, or an operator, wants a checkpoint.
-func (p *protection) awaitDue(number uint64) error {
+func (p *Session) awaitDue(number uint64) error {
 	if number == 1 { // ends the seeding
 		return nil
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		due, wait := p.policy.Next(p.learned, time.Now())
+		due, wait := p.o.Policy.Next(p.learned, time.Now())
 		if due {
 			return nil
 		}
@@ -75,7 +75,7 @@ func (p *protection) awaitDue(number uint64) error {
 		case <-p.ctx.Done():
 			return p.ctx.Err()
 		case <-timer.C:
-		case <-p.g.gate.Held():
+		case <-p.o.Gate.Held():
 			p.learned.Held = true
 		case <-p.asked:
 			p.learned.Asked = true
@@ -87,16 +87,15 @@ var errSkipped = errors.New("checkpoint skipped: the agent did not reach a still
 
 // take makes one checkpoint: arriving packets wait, the application comes to
 // rest, the guest stops, is copied, and runs again.
-func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
-	g := p.g
+func (p *Session) take(e *capture.Epoch, number uint64) (*taken, error) {
 	t := &taken{epoch: e, started: time.Now(), last: p.last.Load()}
 	p.reach(fault.Requested, number)
-	g.gate.HoldInput()
-	g.awaitTaken(p.ctx, takenLimit)
+	p.o.Gate.HoldInput()
+	p.awaitTaken(takenLimit)
 	p.reach(fault.Quiescing, number)
 	if err := p.quiesce(t, number); err != nil {
 		p.reopen(number)
-		p.learned = p.policy.Skipped(p.learned, t.started, time.Now())
+		p.learned = p.o.Policy.Skipped(p.learned, t.started, time.Now())
 		return nil, err
 	}
 	defer p.watchCheckpoint()()
@@ -123,20 +122,19 @@ func (p *protection) take(e *capture.Epoch, number uint64) (*taken, error) {
 // quiesce asks the agent for a still point. Without one the checkpoint is
 // taken all the same, unless the policy is to skip it: quiescence makes a
 // checkpoint small, not correct.
-func (p *protection) quiesce(t *taken, number uint64) error {
-	g := p.g
-	if g.agent == nil {
+func (p *Session) quiesce(t *taken, number uint64) error {
+	if p.o.Agent == nil {
 		return nil
 	}
-	deadline := time.Duration(g.spec.Protection.QuiesceDeadline)
-	_, err := g.agent.Quiesce(p.ctx, number, deadline)
+	deadline := time.Duration(p.o.Machine.Protection.QuiesceDeadline)
+	_, err := p.o.Agent.Quiesce(p.ctx, number, deadline)
 	t.quiesce = time.Since(t.started)
 	t.quiesced = err == nil
 	if err == nil || errors.Is(err, quiesce.ErrNoAgent) {
 		return p.ctx.Err()
 	}
 	t.forced = true
-	if g.spec.Protection.OnQuiesceFailure == spec.Skip && !t.last && number > 1 {
+	if p.o.Machine.Protection.OnQuiesceFailure == spec.Skip && !t.last && number > 1 {
 		return errSkipped
 	}
 	return p.ctx.Err()
@@ -145,21 +143,21 @@ func (p *protection) quiesce(t *taken, number uint64) error {
 // copyEpoch stops the guest and copies it. Unless the epoch is the last one the
 // guest may run on as soon as QEMU has made its copies, while what is left of them
 // is read.
-func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
+func (p *Session) copyEpoch(t *taken, number uint64) (err error) {
 	stopped, unbroken := func() {}, func() bool { return true }
-	if agent := p.g.agent; agent != nil {
+	if agent := p.o.Agent; agent != nil {
 		still := agent.Still()
 		defer still.End()
 		stopped, unbroken = still.Stopped, still.Unbroken
 	}
-	if t.input, err = p.g.gate.CutInput(); err != nil {
+	if t.input, err = p.o.Gate.CutInput(); err != nil {
 		return err
 	}
 	if err := p.capture.Stop(t.epoch, number); err != nil {
 		return err
 	}
 	stopped()
-	t.output = append(p.outputs, p.g.gate.Cut(number))
+	t.output = append(p.outputs, p.o.Gate.Cut(number))
 	for _, o := range t.output {
 		t.frames, t.outBytes = t.frames+o.Len(), t.outBytes+o.Bytes()
 	}
@@ -178,7 +176,7 @@ func (p *protection) copyEpoch(t *taken, number uint64) (err error) {
 	return p.capture.CopyDevices(t.epoch)
 }
 
-func (p *protection) resume(t *taken) error {
+func (p *Session) resume(t *taken) error {
 	ctx, cancel := context.WithTimeout(p.ctx, resumeLimit)
 	defer cancel()
 	if err := p.capture.AwaitResume(ctx, t.epoch); err != nil {
@@ -186,21 +184,21 @@ func (p *protection) resume(t *taken) error {
 	}
 	p.reopen(t.epoch.Number)
 	t.ended = time.Now()
-	p.learned = p.policy.Paused(p.learned, t.started, t.ended)
+	p.learned = p.o.Policy.Paused(p.learned, t.started, t.ended)
 	return nil
 }
 
 // reopen lets the application and the arriving packets go on.
-func (p *protection) reopen(number uint64) {
-	if p.g.agent != nil {
-		p.g.agent.Resume(number, false, p.g.state.Generation())
+func (p *Session) reopen(number uint64) {
+	if p.o.Agent != nil {
+		p.o.Agent.Resume(number, false, p.o.State.Generation())
 	}
-	p.g.gate.OpenInput()
+	p.o.Gate.OpenInput()
 }
 
 // finish ships the epoch when the role machine says so and waits until its
 // output has been released.
-func (p *protection) finish(t *taken) error {
+func (p *Session) finish(t *taken) error {
 	n := t.epoch.Number
 	p.post(pair.EpochCaptured{Epoch: n, Last: t.last})
 	if err := p.await(p.ship, n); err != nil {
@@ -228,8 +226,8 @@ var errNoAck = errors.New("the standby lives and does not acknowledge what it wa
 
 // expectAck gives a standby up that only keeps the link alive: output must not
 // wait for it for ever.
-func (p *protection) expectAck(epoch uint64) (done func()) {
-	timer := time.AfterFunc(acksAfter*p.g.d.detectionLimit(), func() {
+func (p *Session) expectAck(epoch uint64) (done func()) {
+	timer := time.AfterFunc(acksAfter*p.limit(), func() {
 		if p.acked.Load() < epoch {
 			p.link.Close(errNoAck)
 		}
@@ -237,7 +235,7 @@ func (p *protection) expectAck(epoch uint64) (done func()) {
 	return func() { timer.Stop() }
 }
 
-func (p *protection) await(c <-chan uint64, n uint64) error {
+func (p *Session) await(c <-chan uint64, n uint64) error {
 	for {
 		select {
 		case got := <-c:
@@ -251,7 +249,7 @@ func (p *protection) await(c <-chan uint64, n uint64) error {
 }
 
 // send writes the epoch to the standby. It blocks while the standby is slow.
-func (p *protection) send(t *taken) error {
+func (p *Session) send(t *taken) error {
 	e := t.epoch
 	if err := p.sendAddresses(); err != nil {
 		return err
@@ -286,14 +284,14 @@ func (p *protection) send(t *taken) error {
 	return p.link.Send(p.header(replica.TypeEpochEnd, e.Number), p.message)
 }
 
-func (p *protection) header(t replica.Type, epoch uint64) replica.Header {
-	return replica.Header{Type: t, Epoch: epoch, Generation: p.g.state.Generation()}
+func (p *Session) header(t replica.Type, epoch uint64) replica.Header {
+	return replica.Header{Type: t, Epoch: epoch, Generation: p.o.State.Generation()}
 }
 
-func (p *protection) reach(label string, epoch uint64) { p.g.d.faults(label, epoch) }
+func (p *Session) reach(label string, epoch uint64) { p.o.Faults(label, epoch) }
 
 // report publishes what the checkpoint cost, step by step.
-func (p *protection) report(t *taken) {
+func (p *Session) report(t *taken) {
 	times := t.epoch.Times
 	pause := times.Pause
 	if pause == 0 {
@@ -311,6 +309,6 @@ func (p *protection) report(t *taken) {
 	if t.last {
 		c.Pause, c.Total, c.Commit = 0, 0, 0
 	}
-	p.g.state.Committed(c)
-	p.g.publish(status.Event{Kind: status.Committed, Epoch: c.Epoch, Checkpoint: &c})
+	p.o.State.Committed(c)
+	p.o.Publish(status.Event{Kind: status.Committed, Epoch: c.Epoch, Checkpoint: &c})
 }

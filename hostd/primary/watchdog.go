@@ -1,4 +1,4 @@
-package daemon
+package primary
 
 import (
 	"errors"
@@ -44,25 +44,25 @@ func (p *patience) ended(now look) bool {
 
 // watchCheckpoint watches a QEMU that has a part of a checkpoint to do, and nothing
 // else meanwhile.
-func (p *protection) watchCheckpoint() (done func()) {
+func (p *Session) watchCheckpoint() (done func()) {
 	return p.watch("in a checkpoint", func() look { return look{waited: true} })
 }
 
 // watchSeed watches the first copy, from its set-up to the guest's resume. It may
 // take as long as it gets on, and the guest runs.
-func (p *protection) watchSeed() (done func()) {
+func (p *Session) watchSeed() (done func()) {
 	return p.watch("in the first copy", func() look {
 		return look{waited: p.gauge.Waits(), progress: p.gauge.Progress(), stopped: p.gauge.Stopped()}
 	})
 }
 
 // watch gives up a QEMU that does not do its part in time.
-func (p *protection) watch(when string, see func() look) (done func()) {
+func (p *Session) watch(when string, see func() look) (done func()) {
 	ended := make(chan struct{})
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		limit := time.Duration(p.g.d.config.Detection.QEMU)
+		limit := time.Duration(p.o.Detection.QEMU)
 		if p.hangs(limit, see, ended) {
 			p.hung(when, limit)
 		}
@@ -72,7 +72,7 @@ func (p *protection) watch(when string, see func() look) (done func()) {
 
 // hangs waits until patience with QEMU is used up, or the end of its part. Time in
 // which this daemon itself stood still does not count.
-func (p *protection) hangs(limit time.Duration, see func() look, ended <-chan struct{}) bool {
+func (p *Session) hangs(limit time.Duration, see func() look, ended <-chan struct{}) bool {
 	tick := time.NewTicker(limit / watchParts)
 	defer tick.Stop()
 	for left := (&patience{looks: watchParts}); ; {
@@ -95,39 +95,39 @@ func (p *protection) hangs(limit time.Duration, see func() look, ended <-chan st
 // dead as one that ended. Where no other host holds a whole epoch, this QEMU is all
 // that there is of the machine, and only the protection is given up: the guest is
 // freed from COLO and runs on.
-func (p *protection) hung(when string, limit time.Duration) {
+func (p *Session) hung(when string, limit time.Duration) {
 	if !p.held() {
-		p.g.log.Error("QEMU hangs; the protection is given up", "when", when, "limit", limit)
+		p.log.Error("QEMU hangs; the protection is given up", "when", when, "limit", limit)
 		p.tellHang(fmt.Sprintf("QEMU did not get on %s for %v; the protection is given up and the guest freed", when, limit))
 		p.post(pair.LinkLost{Why: fmt.Sprintf("QEMU did not get on %s for %v (detection.qemu)", when, limit)})
 		return
 	}
-	p.g.log.Error("QEMU hangs and is ended", "when", when, "limit", limit)
+	p.log.Error("QEMU hangs and is ended", "when", when, "limit", limit)
 	p.tellHang(fmt.Sprintf("QEMU did not answer %s for %v and is ended", when, limit))
 	p.post(pair.MachineLost{Why: "QEMU hangs " + when}) // its end may take long
-	p.g.qemu.Signal()
+	p.o.QEMU.Signal()
 }
 
-func (p *protection) tellHang(message string) {
-	p.g.publish(status.Event{Kind: status.QEMUHangs, Message: message})
+func (p *Session) tellHang(message string) {
+	p.o.Publish(status.Event{Kind: status.QEMUHangs, Message: message})
 }
 
 // held says that the standby holds a whole epoch, and that the arbiter names it.
-func (p *protection) held() bool {
-	role, _ := p.g.state.RoleNow()
+func (p *Session) held() bool {
+	role, _ := p.o.State.RoleNow()
 	return role == pair.Protected && p.acked.Load() > 0
 }
 
-// handoverLimit is how long a guest waits, stopped, for its standby to run it after
+// HandoverLimit is how long a guest waits, stopped, for its standby to run it after
 // a switch-over's last epoch. The standby gives up earlier, and says so.
-const handoverLimit = 2 * takeoverLimit
+const HandoverLimit = time.Minute
 
 var errNoHandover = errors.New("the standby neither runs the machine nor gives it back")
 
 // awaitHandover returns when the protection ends. If the standby lets it wait, the
 // arbiter is asked whose the machine is.
-func (p *protection) awaitHandover() error {
-	limit := time.NewTimer(handoverLimit)
+func (p *Session) awaitHandover() error {
+	limit := time.NewTimer(HandoverLimit)
 	defer limit.Stop()
 	select {
 	case <-limit.C:

@@ -1,9 +1,10 @@
-package daemon
+package standby
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,18 +14,57 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	store "github.com/stillpoint-ft/stillpoint/hostd/replica"
+	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
+	"github.com/stillpoint-ft/stillpoint/qmp"
 )
 
 // inputLogSlack is how much more of the input log a standby keeps than its own
 // limit says: the primary's limit bounds it, and hosts may differ a little.
 const inputLogSlack = 4
 
-// standby is the standby's side of a pair: it receives epochs, keeps the
-// replica and answers the primary.
-type standby struct {
-	g        *guest
+// Gate is what a standby needs of the wires.
+type Gate interface {
+	Learn([]gate.Address)
+	Links() []gate.Link
+	// Hold output, HoldInput and OpenInput, Inject and Resend are a takeover's.
+	Hold()
+	HoldInput()
+	OpenInput()
+	Inject(gate.Frame)
+	Resend(gate.Frame)
+}
+
+// QEMU is what a standby needs of the one that waits for a takeover.
+type QEMU interface {
+	Monitor() *qmp.Client
+	DialIncoming(ctx context.Context) (net.Conn, error)
+	Exited() <-chan struct{}
+	Reason() error
+}
+
+// Options of a Session.
+type Options struct {
+	Machine spec.Machine
+	Link    *link.Link // to the primary, which has said hello
+	Replica store.Options
+	// InputLog bounds the primary's log of arriving frames, in bytes.
+	InputLog uint64
+	Gate     Gate
+	QEMU     QEMU
+	State    *status.Machine
+	// Post hands an event to the role machine; it gives up when the context ends.
+	Post    func(context.Context, pair.Event)
+	Publish func(status.Event)
+	Faults  fault.Hook
+	Log     hclog.Logger
+}
+
+// Session of a standby with a primary. Its methods may be called by one at a time, but for
+// those that say otherwise.
+type Session struct {
+	o        Options
 	link     *link.Link
 	replica  *store.Replica
 	log      hclog.Logger
@@ -47,22 +87,26 @@ type standby struct {
 	announced replica.EpochBegin
 }
 
-func (g *guest) makeStandby(l *link.Link, primary string) error {
-	r, err := store.New(g.d.replicaOptions(g.spec, g.qemu.RAMFile()))
+// New keeps a replica, and does nothing before Begin.
+func New(ctx context.Context, o Options) (*Session, error) {
+	r, err := store.New(o.Replica)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s := &standby{g: g, link: l, replica: r, log: g.log.Named("standby"), acked: make(chan uint64, 1), received: make(chan struct{}), links: make(chan struct{}, 1),
-		input: store.NewInputLog(inputLogSlack * uint64(g.d.config.Limits.InputLog))}
-	s.ctx, s.end = context.WithCancel(g.ctx)
-	g.standby = s
-	g.asStandby.Store(s)
-	g.state.SetPeer(primary)
-	return nil
+	s := &Session{o: o, link: o.Link, replica: r, log: o.Log, acked: make(chan uint64, 1), received: make(chan struct{}), links: make(chan struct{}, 1),
+		input: store.NewInputLog(inputLogSlack * o.InputLog)}
+	s.ctx, s.end = context.WithCancel(ctx)
+	return s, nil
 }
 
-// begin starts the receiving goroutine, which endReceiving ends and waits for.
-func (s *standby) begin() {
+// Link to the primary.
+func (s *Session) Link() *link.Link { return s.link }
+
+// Applied is the last epoch that is applied: a takeover goes on from it.
+func (s *Session) Applied() uint64 { return s.replica.Applied() }
+
+// Begin starts the receiving goroutine, which Stop, or a takeover, ends and waits for.
+func (s *Session) Begin() {
 	go func() {
 		defer close(s.received)
 		s.receive()
@@ -70,7 +114,7 @@ func (s *standby) begin() {
 }
 
 // receive runs until the link ends or the primary says that its part is over.
-func (s *standby) receive() {
+func (s *Session) receive() {
 	for {
 		h, payload, err := s.link.Receive()
 		if err != nil {
@@ -92,16 +136,11 @@ func (s *standby) receive() {
 
 // post gives up when the standby's part ends: the run loop, which waits for
 // the receiving goroutine then, takes no events.
-func (s *standby) post(e pair.Event) {
-	select {
-	case s.g.events <- e:
-	case <-s.ctx.Done():
-	}
-}
+func (s *Session) post(e pair.Event) { s.o.Post(s.ctx, e) }
 
 // refuse what has come. If the fault may be this host's, the primary goes on alone and
 // protects the machine anew: it must not lose it to a replica that is of no use.
-func (s *standby) refuse(err error) {
+func (s *Session) refuse(err error) {
 	if !errors.Is(err, store.ErrDigest) && !errors.Is(err, store.ErrLost) {
 		s.reject(err)
 		s.post(pair.LinkLost{Why: err.Error()})
@@ -111,28 +150,23 @@ func (s *standby) refuse(err error) {
 }
 
 // giveUp a replica that is damaged.
-func (s *standby) giveUp(err error) {
+func (s *Session) giveUp(err error) {
 	if s.useless.Swap(true) {
 		return
 	}
 	s.log.Error("the replica is of no use; the protection begins anew", "peer", s.link.Peer(), "error", err)
-	s.g.publish(status.Event{Kind: status.ReplicaDamaged, Message: err.Error()})
-	sendReject(s.link, rejectReplica, err)
+	s.o.Publish(status.Event{Kind: status.ReplicaDamaged, Message: err.Error()})
+	s.link.Reject(replica.RejectReplica, err)
 	s.post(pair.StandbyDropped{Why: err.Error(), Here: true})
 }
 
 // reject tells the primary why its data is refused, and ends the link.
-func (s *standby) reject(err error) {
+func (s *Session) reject(err error) {
 	s.log.Error("primary broke the protocol; the last committed epoch is untouched", "peer", s.link.Peer(), "error", err)
-	sendReject(s.link, rejectProtocol, err)
+	s.link.Reject(replica.RejectProtocol, err)
 }
 
-func sendReject(l *link.Link, code uint16, err error) {
-	l.Send(replica.Header{Type: replica.TypeReject}, replica.Reject{Code: code, Reason: err.Error()}.Append(nil))
-	l.Close(err)
-}
-
-func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err error) {
+func (s *Session) handle(h replica.Header, payload []byte) (ended bool, err error) {
 	switch h.Type {
 	case replica.TypeBlocks:
 		return false, s.blocks(payload)
@@ -164,7 +198,7 @@ func (s *standby) handle(h replica.Header, payload []byte) (ended bool, err erro
 }
 
 // handleRole takes what the primary says about the pair itself.
-func (s *standby) handleRole(h replica.Header, payload []byte) (ended bool, err error) {
+func (s *Session) handleRole(h replica.Header, payload []byte) (ended bool, err error) {
 	switch h.Type {
 	case replica.TypeAddresses:
 		return false, s.learn(payload)
@@ -187,7 +221,7 @@ func (s *standby) handleRole(h replica.Header, payload []byte) (ended bool, err 
 	return false, fmt.Errorf("the primary sent %v, which only a standby sends", h.Type)
 }
 
-func (s *standby) blocks(payload []byte) error {
+func (s *Session) blocks(payload []byte) error {
 	b, err := replica.DecodeBlocks(payload)
 	if err != nil {
 		return err
@@ -195,7 +229,7 @@ func (s *standby) blocks(payload []byte) error {
 	return s.replica.SetBlocks(b)
 }
 
-func (s *standby) beginEpoch(h replica.Header, payload []byte) error {
+func (s *Session) beginEpoch(h replica.Header, payload []byte) error {
 	b, err := replica.DecodeEpochBegin(payload)
 	if err != nil {
 		return err
@@ -204,7 +238,7 @@ func (s *standby) beginEpoch(h replica.Header, payload []byte) error {
 	return s.replica.Begin(h.Epoch, b)
 }
 
-func (s *standby) digest(payload []byte) error {
+func (s *Session) digest(payload []byte) error {
 	d, err := replica.DecodeDigest(payload)
 	if err != nil {
 		return err
@@ -214,7 +248,7 @@ func (s *standby) digest(payload []byte) error {
 
 // endEpoch commits the epoch if the primary sent what it had announced. The
 // replica checks that this arrived.
-func (s *standby) endEpoch(h replica.Header, payload []byte) error {
+func (s *Session) endEpoch(h replica.Header, payload []byte) error {
 	e, err := replica.DecodeEpochEnd(payload)
 	if err != nil {
 		return err
@@ -227,28 +261,28 @@ func (s *standby) endEpoch(h replica.Header, payload []byte) error {
 
 // commit holds the epoch whole, has it acknowledged, and applies it. Where the
 // role machine does not acknowledge any more, a takeover applies it.
-func (s *standby) commit(epoch uint64) error {
+func (s *Session) commit(epoch uint64) error {
 	if err := s.replica.End(epoch); err != nil {
 		return err
 	}
-	s.g.d.faults(fault.Storing, epoch)
+	s.o.Faults(fault.Storing, epoch)
 	s.post(pair.EpochStored{Epoch: epoch})
 	select {
 	case <-s.acked:
 	case <-s.ctx.Done():
 		return nil
 	}
-	s.g.d.faults(fault.Applying, epoch)
-	s.g.state.Stored(epoch)
+	s.o.Faults(fault.Applying, epoch)
+	s.o.State.Stored(epoch)
 	if err := s.replica.Apply(); err != nil {
 		return err
 	}
 	s.input.Commit(epoch)
-	s.g.d.faults(fault.Applied, epoch)
+	s.o.Faults(fault.Applied, epoch)
 	return nil
 }
 
-func (s *standby) learn(payload []byte) error {
+func (s *Session) learn(payload []byte) error {
 	list, err := replica.DecodeAddresses(payload)
 	if err != nil {
 		return err
@@ -257,13 +291,13 @@ func (s *standby) learn(payload []byte) error {
 	for _, a := range list.List {
 		known = append(known, gate.Address{Port: int(a.Port), Addr: a.IP, MAC: a.MAC, Router: gate.Router(a.Router), Tags: a.Tags})
 	}
-	s.g.gate.Learn(known)
+	s.o.Gate.Learn(known)
 	return nil
 }
 
-// acknowledge commits an epoch: from here the primary may release its output.
-func (s *standby) acknowledge(epoch uint64) {
-	s.link.Send(replica.Header{Type: replica.TypeAck, Epoch: epoch, Generation: s.g.role.Generation()})
+// Acknowledge commits an epoch: from here the primary may release its output.
+func (s *Session) Acknowledge(epoch, generation uint64) {
+	s.link.Send(replica.Header{Type: replica.TypeAck, Epoch: epoch, Generation: generation})
 	select {
 	case s.acked <- epoch:
 	default:
@@ -272,7 +306,7 @@ func (s *standby) acknowledge(epoch uint64) {
 
 // endReceiving stops the receiving goroutine and waits for it. The link stays
 // open if the primary's part was over already.
-func (s *standby) endReceiving() {
+func (s *Session) endReceiving() {
 	s.end()
 	select {
 	case <-s.received:
@@ -283,34 +317,23 @@ func (s *standby) endReceiving() {
 	<-s.received
 }
 
-func (g *guest) stopStandby() {
-	s := g.standby
-	if s == nil {
-		return
-	}
-	g.standby = nil
-	g.asStandby.Store(nil)
+// Stop ends the session and waits for it.
+func (s *Session) Stop() {
 	s.endReceiving()
 	s.link.Close(context.Canceled)
 	if s.ran != nil {
 		<-s.ran // a takeover reads and writes the replica
 	}
 	s.close()
-	g.state.SetPeer("")
 }
 
-func (s *standby) close() {
+// Farewell tells the primary that this standby leaves, and why.
+func (s *Session) Farewell(why string) {
+	_ = s.link.Send(replica.Header{Type: replica.TypeBye}, replica.Bye{Reason: why}.Append(nil)) // the end of the link says it too
+}
+
+func (s *Session) close() {
 	if err := s.replica.Close(); err != nil {
 		s.log.Warn("replica not closed", "error", err)
 	}
-}
-
-func (g *guest) peerLink() *link.Link {
-	switch {
-	case g.protection != nil:
-		return g.protection.linkNow()
-	case g.standby != nil:
-		return g.standby.link
-	}
-	return nil
 }
