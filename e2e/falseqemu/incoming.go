@@ -41,7 +41,8 @@ func (q *qemu) takeOver(stream io.Reader) {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "qemu: load of migration failed:", err)
-		os.Exit(1)
+		q.die()
+		return
 	}
 	if q.guest.Fault == SleepsOn {
 		return

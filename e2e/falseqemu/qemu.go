@@ -28,6 +28,7 @@ type qemu struct {
 
 	capabilities map[string]bool
 	agent        chan net.Conn // the channel, if there is one
+	die          func()        // the process, or what stands for it
 }
 
 // Play is QEMU with these arguments. It ends with an error, or with the process
@@ -41,7 +42,7 @@ func Play(args []string) error {
 	if guest.Fault == Ends {
 		return errors.New("qemu: -device unheard-of: no such device")
 	}
-	q := &qemu{guest: guest, agent: make(chan net.Conn, 1), status: "none", runState: "running", capabilities: map[string]bool{}}
+	q := &qemu{guest: guest, agent: make(chan net.Conn, 1), status: "none", runState: "running", capabilities: map[string]bool{}, die: func() { os.Exit(1) }}
 	if option(args, "-incoming") != "" {
 		q.runState = "inmigrate"
 	}
@@ -161,7 +162,7 @@ func (q *qemu) migrate(socket string) {
 		conn.Write(bytes.Repeat([]byte("garbage "), 1<<14))
 	case Dies:
 		fmt.Fprintln(os.Stderr, "qemu: died, so the test wants it")
-		os.Exit(1)
+		q.die()
 	case HangsUp:
 	default:
 		if q.firstCopy(conn) {

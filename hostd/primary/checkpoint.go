@@ -68,7 +68,7 @@ func (p *Session) awaitDue(number uint64) error {
 	for {
 		due, wait := p.o.Policy.Next(p.learned, time.Now())
 		if due {
-			return nil
+			return p.ctx.Err() // one that is skipped may be due again at once
 		}
 		timer.Reset(wait)
 		select {
