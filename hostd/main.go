@@ -81,7 +81,7 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 	if err != nil {
 		return err
 	}
-	accel, err := daemon.Acceleration(c.QEMU.Accel, user)
+	accel, err := machine.Acceleration(c.QEMU.Accel, user)
 	if err != nil {
 		return err
 	}

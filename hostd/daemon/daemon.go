@@ -223,7 +223,7 @@ func (d *Daemon) peerAddress(name string) (string, error) {
 
 func (d *Daemon) machineOptions(s spec.Machine, incoming bool, log hclog.Logger) machine.Options {
 	o := machine.Options{Spec: s, Binary: d.config.QEMU.Binary, Accel: d.accel, Sandbox: d.config.QEMU.Sandbox, User: d.user, ExtraArgs: d.config.QEMU.ExtraArgs,
-		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: d.machinesDir(),
+		RunDir: d.config.RunDir, RAMDir: d.config.RAMDir, StateDir: string(d.saved()),
 		Incoming: incoming, Log: log}
 	if d.keep != nil {
 		o.Keep = func(files []string) *exec.Cmd { return d.keep(files, int64(d.config.Limits.Console)) }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
+	"github.com/stillpoint-ft/stillpoint/hostd/saved"
 )
 
 // TestWhoMayGoOn: an operator's decision is about what the arbiter has forgotten. A
@@ -25,7 +26,7 @@ func TestWhoMayGoOn(t *testing.T) {
 		{"forgotten, and nobody decided", arbiter.Record{}, false, false},
 		{"forgotten in part", arbiter.Record{Generation: 6}, true, true},
 	} {
-		if got := mine(c.stands, "a", &earlier{saved: saved{Generation: 7}, decided: c.decided}); got != c.want {
+		if got := mine(c.stands, "a", &earlier{saved: saved.State{Generation: 7}, decided: c.decided}); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}

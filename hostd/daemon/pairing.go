@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/api"
+	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
-	"github.com/stillpoint-ft/stillpoint/hostd/policy"
-	"github.com/stillpoint-ft/stillpoint/hostd/primary"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
+	"github.com/stillpoint-ft/stillpoint/hostd/warning"
 )
 
 // Protect seeds a standby and waits, if asked to, until the pair is protected.
@@ -198,7 +198,7 @@ func (g *guest) view() status.View {
 		CheckpointPolicy: g.spec.Protection.Checkpoint, OutputPolicy: g.spec.Protection.Output, InputLog: g.spec.Protection.InputLog,
 		Console: g.spec.Console}
 	if g.earlier != nil {
-		v.PID, v.Warnings = g.earlier.foundPid(), []string{leftWarning(g.state.LastFailure())}
+		v.PID, v.Warnings = g.earlier.foundPid(), []string{warning.OfLeft(g.state.LastFailure())}
 		return v
 	}
 	if !g.ended() {
@@ -209,17 +209,8 @@ func (g *guest) view() status.View {
 	v.Input = status.Input{Held: uint64(s.InputHeld), Delivered: s.InputDelivered, Dropped: s.InputDropped, Late: s.InputLate, Logged: s.Logged, Unlogged: s.Unlogged}
 	v.Agent = g.agentState()
 	v.Quiescence = quiescence(v)
-	v.Warnings = g.warnings(v)
+	v.Warnings = warning.Of(g.facts(v, s))
 	return v
-}
-
-// leftWarning is of a machine of an earlier daemon that waits, and why if that is known.
-func leftWarning(why string) string {
-	w := "an earlier daemon left this machine; it is silent, and waits to be adopted"
-	if why != "" {
-		w += ": " + why
-	}
-	return w
 }
 
 func (g *guest) agentState() string {
@@ -239,82 +230,38 @@ func quiescence(v status.View) string {
 	return "quiesced"
 }
 
-// arbiterPatience is how long an answer may take before an operator hears of it.
-const arbiterPatience = time.Second
-
-func (g *guest) warnings(m status.View) []string {
+// facts for an operator who is to be warned.
+func (g *guest) facts(v status.View, s gate.Stats) warning.Facts {
+	f := warning.Facts{View: v, Links: g.gate.Links(), There: g.linksThere(), Lost: s, Stopping: g.stopping.Load() != nil,
+		Unsaved: g.state.Unsaved(), Failure: g.state.LastFailure(), Now: time.Now()}
+	f.Claim, f.Claimed, f.Said = g.state.Unanswered()
+	f.RetryWith, f.Retry = g.state.Retry()
 	if g.ended() {
-		return g.warningsOfDead()
+		f.Ended = g.qemu.Reason()
 	}
-	var w []string
-	if m.Quiescence == "no agent" {
-		w = append(w, "no agent in the guest: checkpoints are taken without quiescence, so they are larger")
-	}
-	if m.OutputPolicy == "pass" {
-		w = append(w, "output is not held: after a takeover the network may have seen packets that the machine does not remember")
-	}
-	if m.Input.Unlogged > 0 {
-		w = append(w, fmt.Sprintf("%d packets reached the machine without being logged: limits.held-input was reached; they are lost if this host dies before the next commit", m.Input.Unlogged))
-	}
-	if m.Output.Dropped > 0 {
-		w = append(w, fmt.Sprintf("%d frames of output were dropped: limits.held-output was reached, or the machine had no voice", m.Output.Dropped))
-	}
-	w = append(w, g.linkWarnings(m.Role)...)
-	if m.Torn > 0 {
-		w = append(w, primary.TornMessage(m.Torn))
-	}
-	if g.stopping.Load() != nil {
-		w = append(w, isStopped)
-	}
-	if claim, since, said := g.state.Unanswered(); since > arbiterPatience {
-		w = append(w, arbiterWarning(claim, since, said))
-	}
-	if standby := g.state.Wanted(); standby != "" && m.Role == pair.Solo {
-		w = append(w, fmt.Sprintf("not protected: host %s, or a spare, becomes the standby as soon as it can be reached; \"hostd unprotect\" ends the waiting", standby))
-	}
-	if peer, r := g.state.Retry(); r.Failures() > 0 && m.Role == pair.Solo {
-		w = append(w, retryWarning(g.name, peer, r, time.Now()))
-	}
-	if why := g.state.Unsaved(); why != "" {
-		w = append(w, why)
-	}
-	if why := g.state.LastFailure(); why != "" {
-		w = append(w, "the last protection failed: "+why)
-	}
-	return w
+	return f
 }
 
-const isStopped = "the machine is being stopped: it is silent, and ends as soon as the arbiter answers"
-
-// warningsOfDead are of a machine whose QEMU has ended.
-func (g *guest) warningsOfDead() []string {
-	what := "the machine does not run here"
-	if role, _ := g.state.Role(); role == pair.Fenced {
-		what += ": its standby has it, or takes it over once the arbiter answers"
-	} else {
-		what += "; \"hostd vm stop\" ends what is left, \"hostd vm start\" starts it again"
+// linkChanged tells that one end of a port's wire carries nothing, or does again.
+func (g *guest) linkChanged(l gate.Link) {
+	role, _ := g.state.RoleNow()
+	g.publish(warning.LinkEvent(g.name, role, l))
+	if s := g.asStandby.Load(); s != nil {
+		s.LinkChanged()
 	}
-	w := []string{fmt.Sprintf("%v; %s", g.qemu.Reason(), what)}
-	if g.stopping.Load() != nil {
-		w = append(w, isStopped)
-	}
-	if claim, since, said := g.state.Unanswered(); since > arbiterPatience {
-		w = append(w, arbiterWarning(claim, since, said))
-	}
-	return w
 }
 
-// arbiterWarning is of a claim that is not decided.
-func arbiterWarning(claim string, since time.Duration, said string) string {
-	if said != "" {
-		said = " (" + said + ")"
-	}
-	return fmt.Sprintf("the arbiter has not decided the claim %q for %v%s: output waits, because the other host may have the voice; bring the arbiter back (docs/arbiter.md), and the machine goes on by itself, here or there",
-		claim, since.Round(time.Second), said)
+// fitsThere says why the machine should not move to its standby now, and what to do.
+func (g *guest) fitsThere() error {
+	return warning.FitsThere(g.name, g.state.Peer(), g.gate.Links(), g.linksThere())
 }
 
-// retryWarning is of a machine that is not protected again at once.
-func retryWarning(machine, peer string, r policy.Retry, now time.Time) string {
-	return fmt.Sprintf("protecting it again with host %s has failed %d times in a row; the next try is in %v, \"hostd protect %s --standby %s\" is one at once",
-		peer, r.Failures(), max(r.At().Sub(now), 0).Round(time.Second), machine, peer)
+func (g *guest) setLinksThere(all []gate.Link) { g.there.Store(&all) }
+
+// linksThere are the standby's of each port, as it has told last; none if it has not.
+func (g *guest) linksThere() []gate.Link {
+	if all := g.there.Load(); all != nil {
+		return *all
+	}
+	return nil
 }

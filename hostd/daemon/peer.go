@@ -72,29 +72,15 @@ func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 	return d.becomeStandby(l, hello, prepare.Generation, s)
 }
 
-// sameArbiter checks that this host's arbiter has the record by which the primary
-// speaks: a standby that asks another arbiter never gets the voice. One that does not
-// answer now may do so when it is needed.
-func (d *Daemon) sameArbiter(ctx context.Context, machine, primary string, generation uint64) error {
-	asked, cancel := context.WithTimeout(ctx, claimLimit)
-	defer cancel()
-	stands, err := d.arbiter.Current(asked, machine)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err != nil {
+// confirm asks this host's arbiter for the record by which a primary speaks. One that does
+// not answer now may do so when it is needed.
+func (d *Daemon) confirm(ctx context.Context, machine, primary string, generation uint64) error {
+	err := d.voices.Confirm(ctx, machine, primary, generation, claimLimit)
+	if errors.Is(err, voice.ErrSilent) {
 		d.log.Warn("the arbiter does not answer; this host becomes a standby, and takes nothing over before it does", "machine", machine, "primary", primary, "error", err)
 		return nil
 	}
-	if stands.Generation == generation && (stands.Voice == primary || generation == 0) {
-		return nil
-	}
-	if voice.Forgot(stands, generation) {
-		return fmt.Errorf("the arbiter of host %s knows no generation %d of machine %s, by which host %s speaks, and says %d: it has lost its records, or is not the one that host %s asks, see \"arbiter\" in their configurations",
-			d.config.Host, generation, machine, primary, stands.Generation, primary)
-	}
-	return fmt.Errorf("the arbiter of host %s says that host %q has the voice of machine %s (generation %d), that of host %s says generation %d: all hosts must ask the same arbiter, see \"arbiter\" in their configurations",
-		d.config.Host, stands.Voice, machine, stands.Generation, primary, generation)
+	return err
 }
 
 // greeting reads what a primary sends before a QEMU is started for it. It must
@@ -149,7 +135,7 @@ func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uin
 	if err := d.clearForStandby(s.Name); err != nil {
 		return err
 	}
-	if err := d.sameArbiter(ctx, s.Name, hello.Host, generation); err != nil {
+	if err := d.confirm(ctx, s.Name, hello.Host, generation); err != nil {
 		return err
 	}
 	g := d.newGuest(s)

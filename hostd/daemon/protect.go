@@ -29,7 +29,7 @@ func (g *guest) startProtection(peer string) {
 	if g.agent != nil { // a nil one would be no nil interface
 		o.Agent = g.agent
 	}
-	if g.d.accel == accelTCG {
+	if g.d.accel == machine.TCG {
 		o.RAMFile, o.RAMBlock = g.qemu.RAMFile(), machine.RAMBlock
 	}
 	g.protection = primary.Start(g.ctx, o)

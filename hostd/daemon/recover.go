@@ -10,6 +10,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/arbiter"
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
+	"github.com/stillpoint-ft/stillpoint/hostd/saved"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
@@ -29,7 +30,7 @@ var errForgot = errors.New("the arbiter has lost what it granted")
 // earlier is a machine of an earlier daemon, from when this one finds it until it is
 // adopted or ended. Whoever tries either has reserved its name.
 type earlier struct {
-	saved saved
+	saved saved.State
 	spec  spec.Machine
 	// unknown says why the specification has only its name: no QEMU is ended or adopted
 	// without an operator's word then.

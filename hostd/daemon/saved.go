@@ -2,60 +2,27 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
+	"github.com/stillpoint-ft/stillpoint/hostd/saved"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
-// saved is what a daemon must know of a machine that an earlier one left. It
-// says nothing of roles: those the arbiter knows, unless it has forgotten them.
-type saved struct {
-	Spec string `json:"spec"`
-	// Standby is the host that is to protect the machine; none if empty.
-	Standby string `json:"standby,omitempty"`
-	// Generation is the last one that this host knew to stand. An arbiter that
-	// says an earlier one is not believed.
-	Generation uint64 `json:"generation,omitempty"`
-	// Taps were made for the machine.
-	Taps []string `json:"taps,omitempty"`
-	// Limit is the longest detection.limit, in nanoseconds, under which the machine was in
-	// pairs of this host.
-	Limit time.Duration `json:"limit,omitempty"`
-}
-
-const savedSuffix = ".json"
-
-func (d *Daemon) machinesDir() string { return filepath.Join(d.config.StateDir, "machines") }
-
-func (d *Daemon) savedPath(name string) string {
-	return filepath.Join(d.machinesDir(), name+savedSuffix)
+func (d *Daemon) saved() saved.Directory {
+	return saved.Directory(filepath.Join(d.config.StateDir, "machines"))
 }
 
 // save what a later daemon must know of the guest.
 func (g *guest) save() error {
 	g.saving.Lock()
 	defer g.saving.Unlock()
-	text, err := g.spec.Marshal()
-	if err == nil {
-		var b []byte
-		b, err = json.Marshal(saved{Spec: string(text), Standby: g.state.Wanted(), Generation: g.state.Generation(), Taps: g.qemu.Taps(), Limit: g.d.voices.Limit(g.name)})
-		if err == nil {
-			err = replaceFile(g.d.savedPath(g.name), b)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("save what a later daemon must know of machine %s: %w", g.name, err)
-	}
-	return nil
+	return g.d.saved().Save(g.name, g.spec, saved.State{Standby: g.state.Wanted(), Generation: g.state.Generation(),
+		Taps: g.qemu.Taps(), Limit: g.d.voices.Limit(g.name)})
 }
 
 // saveRetry is how long a state that could not be saved waits for the next try.
@@ -109,50 +76,14 @@ func (g *guest) noteUnsaved(err error) {
 }
 
 func (d *Daemon) forgetSaved(name string) {
-	if err := os.Remove(d.savedPath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.saved().Forget(name); err != nil {
 		d.log.Error("saved state not removed", "machine", name, "error", err)
 	}
 }
 
-// replaceFile writes a file whole or not at all.
-func replaceFile(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	temporary := path + ".new"
-	err := writeFile(temporary, b)
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		os.Remove(temporary)
-		return err
-	}
-	return syncDirectory(filepath.Dir(path))
-}
-
-// syncDirectory makes a new name last.
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
-}
-
-func writeFile(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
 // leftover is what is found of a machine of an earlier daemon.
 type leftover struct {
-	saved saved
+	saved saved.State
 	spec  spec.Machine // its name alone where the rest is unknown
 	// unknown says why this daemon does not know what it must know of it.
 	unknown error
@@ -162,16 +93,13 @@ type leftover struct {
 // state was saved, and those of which a QEMU runs.
 func (d *Daemon) leftovers() map[string]leftover {
 	all := map[string]leftover{}
-	entries, err := os.ReadDir(d.machinesDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		why := fmt.Sprintf("the saved states of machines cannot be read: %v; see to it that %s is a directory of this daemon's user, and restart the daemon", err, d.machinesDir())
-		d.log.Error(why)
-		d.events.Publish(status.Event{Kind: status.Error, Message: why})
+	names, err := d.saved().Names()
+	if err != nil {
+		d.log.Error(err.Error())
+		d.events.Publish(status.Event{Kind: status.Error, Message: err.Error()})
 	}
-	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), savedSuffix); ok && spec.IsName(name) {
-			all[name] = d.leftover(name)
-		}
+	for _, name := range names {
+		all[name] = d.leftover(name)
 	}
 	d.addRunning(all)
 	return all
@@ -186,33 +114,15 @@ func (d *Daemon) addRunning(all map[string]leftover) {
 		if _, known := all[name]; known || !spec.IsName(name) || !machine.Listens(path) {
 			continue
 		}
-		all[name] = leftover{spec: spec.Machine{Name: name}, unknown: fmt.Errorf("its QEMU runs, and its saved state %s is missing", d.savedPath(name))}
+		all[name] = leftover{spec: spec.Machine{Name: name}, unknown: fmt.Errorf("its QEMU runs, and its saved state %s is missing", d.saved().Path(name))}
 	}
 }
 
 func (d *Daemon) leftover(name string) leftover {
-	l := leftover{spec: spec.Machine{Name: name}}
-	b, err := os.ReadFile(d.savedPath(name))
-	if err == nil {
-		err = json.Unmarshal(b, &l.saved)
-	}
-	var m spec.Machine
-	if err == nil {
-		m, err = l.saved.machine(name)
-	}
+	state, machine, err := d.saved().Load(name)
 	if err != nil {
-		l.unknown = fmt.Errorf("its saved state %s cannot be used: %w", d.savedPath(name), err)
-		return l
+		return leftover{saved: state, spec: spec.Machine{Name: name}, unknown: err}
 	}
-	l.spec = m
-	d.voices.Served(name, l.saved.Limit)
-	return l
-}
-
-func (s saved) machine(name string) (spec.Machine, error) {
-	m, err := spec.Parse("saved specification of machine "+name, []byte(s.Spec))
-	if err == nil && m.Name != name {
-		err = fmt.Errorf("saved specification of machine %s is of machine %s", name, m.Name)
-	}
-	return m, err
+	d.voices.Served(name, state.Limit)
+	return leftover{saved: state, spec: machine}
 }

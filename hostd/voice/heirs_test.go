@@ -3,6 +3,7 @@ package voice
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,5 +159,42 @@ func TestWhatAHostHolds(t *testing.T) {
 	}
 	if r, err := h.Alone(t.Context(), stands); err != nil || r.Kind != Started || r.Generation != 4 {
 		t.Error(r, err)
+	}
+}
+
+// silent is an arbiter without a quorum.
+type silent struct{ agrees }
+
+func (silent) Current(context.Context, string) (arbiter.Record, error) {
+	return arbiter.Record{}, errors.New("no quorum")
+}
+
+// TestAnArbiterConfirms the record by which a primary speaks, or says what it knows.
+func TestAnArbiterConfirms(t *testing.T) {
+	stands := arbiter.Record{Machine: "m", Voice: "b", Generation: 3, Kind: Started}
+	for name, c := range map[string]struct {
+		stands     arbiter.Record
+		generation uint64
+		why        string
+	}{
+		"the same":       {stands, 3, ""},
+		"none yet":       {arbiter.Record{}, 0, ""},
+		"another host's": {arbiter.Record{Voice: "c", Generation: 3}, 3, "host \"c\" has the voice"},
+		"a later one":    {arbiter.Record{Voice: "b", Generation: 4}, 3, "all hosts must ask the same arbiter"},
+		"an older one":   {stands, 4, "it has lost its records"},
+		"none at all":    {arbiter.Record{}, 4, "it has lost its records"},
+	} {
+		err := NewHost("a", agrees{c.stands}, 0).Confirm(t.Context(), "m", "b", c.generation, time.Minute)
+		if c.why == "" && err != nil || c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)) {
+			t.Errorf("%s: %v, want %q", name, err, c.why)
+		}
+	}
+	if err := NewHost("a", silent{}, 0).Confirm(t.Context(), "m", "b", 3, time.Minute); !errors.Is(err, ErrSilent) {
+		t.Error(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := NewHost("a", agrees{stands}, 0).Confirm(ended, "m", "b", 3, time.Minute); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

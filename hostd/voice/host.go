@@ -94,6 +94,33 @@ func (h *Host) Holds(ctx context.Context, machine string, generation uint64) (bo
 	return err == nil && r.Voice == h.name && r.Generation == generation, err
 }
 
+// ErrSilent says that the arbiter has not answered in time.
+var ErrSilent = errors.New("the arbiter does not answer")
+
+// Confirm checks within a limit that this host's arbiter has the record by which a primary
+// speaks: a standby that asks another arbiter never gets the voice. The error is ErrSilent
+// where it does not answer.
+func (h *Host) Confirm(ctx context.Context, machine, primary string, generation uint64, limit time.Duration) error {
+	asked, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	stands, err := h.store.Current(asked, machine)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSilent, err)
+	}
+	if stands.Generation == generation && (stands.Voice == primary || generation == 0) {
+		return nil
+	}
+	if Forgot(stands, generation) {
+		return fmt.Errorf("the arbiter of host %s knows no generation %d of machine %s, by which host %s speaks, and says %d: it has lost its records, or is not the one that host %s asks, see \"arbiter\" in their configurations",
+			h.name, generation, machine, primary, stands.Generation, primary)
+	}
+	return fmt.Errorf("the arbiter of host %s says that host %q has the voice of machine %s (generation %d), that of host %s says generation %d: all hosts must ask the same arbiter, see \"arbiter\" in their configurations",
+		h.name, stands.Voice, machine, stands.Generation, primary, generation)
+}
+
 // GiveUp records that nobody speaks for a machine of which nothing runs here, so that any
 // host may start it. Where another host has the voice already, it is not ours to give up.
 func (h *Host) GiveUp(ctx context.Context, machine string, generation uint64) error {

@@ -1,12 +1,10 @@
-package daemon
+package machine
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 )
 
 // TestAcceleration is never a slower one because QEMU's user may not use KVM.
@@ -16,10 +14,10 @@ func TestAcceleration(t *testing.T) {
 	if err := os.WriteFile(there, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	user := &machine.User{UID: 64123, GID: 64124}
+	user := &User{UID: 64123, GID: 64124}
 	for _, c := range []struct {
 		configured, device string
-		user               *machine.User
+		user               *User
 		want, says         string
 	}{
 		{"auto", none, nil, "tcg", ""}, {"auto", there, nil, "kvm", ""}, {"kvm", there, nil, "kvm", ""}, {"tcg", there, nil, "tcg", ""},

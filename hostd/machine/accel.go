@@ -1,26 +1,25 @@
-package daemon
+package machine
 
 import (
 	"fmt"
-
-	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 )
 
-const accelTCG = "tcg"
+// TCG is the acceleration that every host has: none.
+const TCG = "tcg"
 
 // Acceleration resolves the configured acceleration. "auto" takes KVM where
 // its device opens, for QEMU's user, too; whether a guest boots under it only a boot can tell, which
 // vm start does: it fails with what QEMU says.
-func Acceleration(configured string, user *machine.User) (string, error) {
+func Acceleration(configured string, user *User) (string, error) {
 	return acceleration(configured, "/dev/kvm", user)
 }
 
 // acceleration never is another one only because QEMU's user may not use KVM.
-func acceleration(configured, device string, user *machine.User) (string, error) {
-	if configured == accelTCG {
+func acceleration(configured, device string, user *User) (string, error) {
+	if configured == TCG {
 		return configured, nil
 	}
-	var daemons *machine.User
+	var daemons *User
 	err := daemons.CanOpen(device, true)
 	if err == nil && user != nil {
 		if err := user.CanOpen(device, true); err != nil {
@@ -33,7 +32,7 @@ func acceleration(configured, device string, user *machine.User) (string, error)
 	case configured == "auto" && err == nil:
 		return "kvm", nil
 	case configured == "auto":
-		return accelTCG, nil
+		return TCG, nil
 	}
 	return configured, nil
 }

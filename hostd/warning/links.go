@@ -1,4 +1,4 @@
-package daemon
+package warning
 
 import (
 	"fmt"
@@ -9,16 +9,8 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
-// linkChanged tells that one end of a port's wire carries nothing, or does again.
-func (g *guest) linkChanged(l gate.Link) {
-	role, _ := g.state.RoleNow()
-	g.publish(linkEvent(g.name, role, l))
-	if s := g.asStandby.Load(); s != nil {
-		s.LinkChanged()
-	}
-}
-
-func linkEvent(machine string, role pair.Role, l gate.Link) status.Event {
+// LinkEvent tells that one end of a port's wire carries nothing, or does again.
+func LinkEvent(machine string, role pair.Role, l gate.Link) status.Event {
 	switch {
 	case l.Tap && l.Up():
 		return status.Event{Kind: status.TapBack, Message: fmt.Sprintf("port %s: tap %s is up and used again", l.Port, l.Name)}
@@ -52,17 +44,6 @@ func inWords(state string) string {
 	return state
 }
 
-// linkWarnings are about what the machine's ports do not carry.
-func (g *guest) linkWarnings(role pair.Role) (w []string) {
-	for _, l := range g.gate.Links() {
-		if !l.Up() {
-			w = append(w, linkWarning(g.name, role, l))
-		}
-	}
-	w = append(w, g.thereWarnings()...)
-	return append(w, lossWarnings(g.gate.Stats())...)
-}
-
 func linkWarning(machine string, role pair.Role, l gate.Link) string {
 	effect := "nothing leaves or arrives by it"
 	if l.Tap {
@@ -79,4 +60,52 @@ func lossWarnings(s gate.Stats) (w []string) {
 		w = append(w, fmt.Sprintf("%d frames that stand for many segments were lost because the gate cannot cut their kind: switch that segmentation offload off where they come from (docs/machine.md)", s.Uncarried))
 	}
 	return w
+}
+
+// worseThere finds a link for which the machine would lose by a move: of a port that carries
+// its packets here and does not there, or of one that never will there, and may here.
+func worseThere(here, there []gate.Link) (_ gate.Link, worse bool) {
+	cut, ended := map[string]bool{}, map[string]bool{} // ports here: now, for good
+	for _, l := range here {
+		cut[l.Port] = cut[l.Port] || !l.Up()
+		ended[l.Port] = ended[l.Port] || l.Tap && l.Gone()
+	}
+	for _, l := range there {
+		if l.Tap && l.Gone() && !ended[l.Port] || !l.Up() && !cut[l.Port] {
+			return l, true
+		}
+	}
+	return gate.Link{}, false
+}
+
+// FitsThere says why a machine should not move to its standby now, and what to do. Links are
+// those here and there.
+func FitsThere(machine, peer string, here, there []gate.Link) error {
+	if l, worse := worseThere(here, there); worse {
+		return fmt.Errorf("the %s %s of port %s on host %s has been %s for %v: the machine's packets would be lost there; %s",
+			l.Kind(), l.Name, l.Port, peer, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(machine, peer, l))
+	}
+	return nil
+}
+
+// ofThere are about uplinks and taps of the standby.
+func ofThere(f Facts) (w []string) {
+	if f.Role != pair.Protected {
+		return nil
+	}
+	for _, l := range f.There {
+		if !l.Up() {
+			w = append(w, fmt.Sprintf("the standby's %s %s of port %s has been %s for %v: a takeover there would lose its packets; %s",
+				l.Kind(), l.Name, l.Port, inWords(l.State), time.Since(l.Since).Round(time.Second), remedyThere(f.Name, f.Peer, l)))
+		}
+	}
+	return w
+}
+
+// remedyThere: a QEMU cannot take another tap than the one it was started with.
+func remedyThere(machine, peer string, l gate.Link) string {
+	if l.Tap && l.Gone() {
+		return fmt.Sprintf("\"hostd unprotect %s\", and protect it again", machine)
+	}
+	return "mend it on host " + peer
 }

@@ -1,4 +1,4 @@
-package daemon
+package warning
 
 import (
 	"strings"
@@ -62,7 +62,7 @@ func TestWhatIsToldOfLinks(t *testing.T) {
 			"port in: uplink up has been without a carrier for 3s: nothing leaves or arrives by it"},
 		{uplink("up"), "protected", "uplink-back", "port in: uplink up is up and used again", ""},
 	} {
-		if e := linkEvent("m", c.role, c.link); e.Kind != c.kind || e.Message != c.event {
+		if e := LinkEvent("m", c.role, c.link); e.Kind != c.kind || e.Message != c.event {
 			t.Errorf("%+v: event %s: %q, want %s: %q", c.link, e.Kind, e.Message, c.kind, c.event)
 		}
 		if w := linkWarning("m", c.role, c.link); c.warning != "" && w != c.warning {
