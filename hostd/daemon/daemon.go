@@ -23,6 +23,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/machine"
 	"github.com/stillpoint-ft/stillpoint/hostd/pki"
+	"github.com/stillpoint-ft/stillpoint/hostd/policy"
 	"github.com/stillpoint-ft/stillpoint/hostd/replica"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
@@ -91,7 +92,7 @@ type Daemon struct {
 	end        context.CancelFunc
 	tasks      tasks
 	started    time.Time
-	places     places
+	slots      policy.Slots
 	voices     *voice.Host
 	// arbiterDown is why the arbiter cannot be asked; nil while it can.
 	arbiterDown atomic.Pointer[string]

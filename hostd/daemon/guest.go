@@ -48,7 +48,7 @@ type guest struct {
 	role       *pair.Machine
 	protection *primary.Session                // the primary's side of a pair
 	standby    *standby.Session                // the standby's side
-	place      int                             // among the machines that are protected from here
+	slot       int                             // among the machines that are protected from here
 	asStandby  atomic.Pointer[standby.Session] // the same, for others
 	left       *capture.Capture                // a capture that ended with QEMU still in COLO
 	leaving    atomic.Bool                     // that QEMU did not obey yet

@@ -14,9 +14,9 @@ import (
 // startProtection connects to the standby and has it prepare; the answer is an event.
 func (g *guest) startProtection(peer string) {
 	g.state.SetPeer(peer)
-	g.place = g.d.places.take()
+	g.slot = g.d.slots.Take()
 	o := primary.Options{Host: g.d.config.Host, Peer: peer, Machine: g.spec,
-		Policy:    primary.PolicyOf(g.spec.Protection, g.place, g.d.started),
+		Policy:    primary.PolicyOf(g.spec.Protection, g.slot, g.d.started),
 		Detection: g.d.config.Detection, Limits: g.d.config.Limits, Compression: g.d.config.Link, Stream: g.d.streamLimits(g.spec),
 		Gate: g.gate, QEMU: g.qemu, State: g.state,
 		Ready: g.hasLeftCOLO, Dial: func(ctx context.Context) (net.Conn, error) { return g.d.dial(ctx, peer) },
@@ -79,7 +79,7 @@ func (g *guest) stopProtection() {
 	}
 	g.protection = nil
 	p.Stop()
-	g.d.places.leave(g.place)
+	g.d.slots.Leave(g.slot)
 	g.setLinksThere(nil)
 	g.state.SetPeer("")
 }

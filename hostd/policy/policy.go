@@ -110,12 +110,12 @@ func (p Policy) turn(began time.Time) time.Time {
 	return began.Add(p.Interval - into)
 }
 
-// Phase is the part of an interval, 0 to 1, by which the machine in a place, from
-// 0, is late for the first one's turn. However many places are taken from the
+// Phase is the part of an interval, 0 to 1, by which the machine in a slot, from
+// 0, is late for the first one's turn. However many slots are taken from the
 // first on, their turns are spread evenly: the golden section keeps the largest
 // gap below twice the mean one, and nobody moves when another comes or goes.
-func Phase(place int) float64 {
-	_, part := math.Modf(float64(place) * (math.Phi - 1))
+func Phase(slot int) float64 {
+	_, part := math.Modf(float64(slot) * (math.Phi - 1))
 	return part
 }
 
