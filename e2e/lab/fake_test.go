@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v4"
 	"google.golang.org/grpc"
 
 	"github.com/stillpoint-ft/stillpoint/proto/control"
@@ -34,7 +34,7 @@ func playDaemon() {
 func load(path string, config any) {
 	b, err := os.ReadFile(path)
 	fail(err)
-	fail(yaml.UnmarshalWithOptions(b, config, yaml.Strict()))
+	fail(yaml.Load(b, config, yaml.WithKnownFields()))
 }
 
 func playHost(path string) {
@@ -156,7 +156,7 @@ func (f *fakeAPI) Status(context.Context, *control.StatusRequest) (*control.Stat
 
 func (f *fakeAPI) StartMachine(_ context.Context, r *control.StartMachineRequest) (*control.Machine, error) {
 	var m Machine
-	if err := yaml.UnmarshalWithOptions(r.Spec, &m, yaml.Strict()); err != nil {
+	if err := yaml.Load(r.Spec, &m, yaml.WithKnownFields()); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.File, err)
 	}
 	return f.set(m.Name, "unprotected"), nil

@@ -67,7 +67,7 @@ func TestUserOfQEMU(t *testing.T) {
 			t.Errorf("%s: %q, %v", text, c.QEMU.User, err)
 		}
 	}
-	for _, text := range []string{"a:b", "1:", `":1"`, "a b", "-1", "1:2:3", "12345678901"} {
+	for _, text := range []string{"a:b", `"1:"`, `":1"`, "a b", "-1", "1:2:3", "12345678901"} {
 		if _, err := Parse("c.yaml", []byte(least+"qemu: {user: "+text+"}\n")); err == nil || !strings.Contains(err.Error(), "c.yaml:4: qemu.user: ") {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -9,7 +9,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/stillpoint-ft/stillpoint/hostd/yamlfile"
 )
@@ -128,8 +128,11 @@ func Parse(file string, data []byte) (Machine, error) {
 	return m, f.Err()
 }
 
-// Marshal writes the specification so that Parse reads it back the same.
-func (m Machine) Marshal() ([]byte, error) { return yaml.Marshal(m) }
+// Marshal writes the specification so that Parse reads it back the same. Letters beyond
+// ASCII are escaped: some end a line to one parser and not to another.
+func (m Machine) Marshal() ([]byte, error) {
+	return yaml.Dump(m, yaml.WithLineWidth(-1), yaml.WithUnicode(false))
+}
 
 // OffloadsOn reports whether the guest is offered checksum and segmentation
 // offloads on the port.

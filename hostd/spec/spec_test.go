@@ -187,3 +187,22 @@ func TestMachineTypes(t *testing.T) {
 		}
 	}
 }
+
+// TestAppendFolds: the error about a command line of several lines says to fold it.
+func TestAppendFolds(t *testing.T) {
+	m, err := Parse("m.yaml", []byte(least+"append: >-\n  console=ttyS0\n  quiet\ncpus: 2\n"))
+	if err != nil || m.Append != "console=ttyS0 quiet" || m.CPUs != 2 {
+		t.Errorf("%q, %d processors, %v", m.Append, m.CPUs, err)
+	}
+}
+
+// TestLettersThatEndALine to one version of YAML and not to another.
+func TestLettersThatEndALine(t *testing.T) {
+	m, err := Parse("m.yaml", []byte(least+`append: "é\u2028a\u2029b"`+"\n"))
+	if err != nil || m.Append != "é\u2028a\u2029b" {
+		t.Fatalf("%q, %v", m.Append, err)
+	}
+	if again := reparse(t, m); again.Append != m.Append {
+		t.Errorf("%q is read back as %q", m.Append, again.Append)
+	}
+}

@@ -9,98 +9,90 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
+	"go.yaml.in/yaml/v4"
 )
-
-func (f *File) decode(node ast.Node, v any) { f.value(node, "", reflect.ValueOf(v).Elem()) }
 
 // value decodes a node into v and notes what is wrong with it. It goes no
 // deeper than v's type.
-func (f *File) value(node ast.Node, field string, v reflect.Value) {
-	switch n := node.(type) {
-	case nil, *ast.NullNode, *ast.CommentGroupNode:
-		return // keeps its default
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		f.problem(line(node), field, "anchors, aliases and tags are not allowed")
+func (f *File) value(n *yaml.Node, field string, v reflect.Value) {
+	f.lines[field] = n.Line
+	switch {
+	case n.Kind == yaml.AliasNode, n.Anchor != "", n.Style&yaml.TaggedStyle != 0:
+		f.problem(n.Line, field, "anchors, aliases and tags are not allowed")
 		return
-	case *ast.MappingValueNode: // a mapping of one
-		node = ast.Mapping(n.GetToken(), false, n)
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+		return // keeps its default
 	}
 	_, isText := v.Addr().Interface().(encoding.TextUnmarshaler)
 	switch {
 	case isText:
-		f.text(node, field, v)
+		f.text(n, field, v)
 	case v.Kind() == reflect.Pointer:
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
 		}
-		f.value(node, field, v.Elem())
+		f.value(n, field, v.Elem())
 	case v.Kind() == reflect.Struct:
-		f.mapping(node, field, v)
+		f.mapping(n, field, v)
 	case v.Kind() == reflect.Slice:
-		f.list(node, field, v)
+		f.list(n, field, v)
 	default:
-		f.scalar(node, field, v)
+		f.scalar(n, field, v)
 	}
 }
 
-func (f *File) mapping(node ast.Node, field string, v reflect.Value) {
-	m, ok := node.(*ast.MappingNode)
-	if !ok {
-		f.problem(line(node), field, "fields are expected here")
+func (f *File) mapping(n *yaml.Node, field string, v reflect.Value) {
+	if n.Kind != yaml.MappingNode {
+		f.problem(n.Line, field, "fields are expected here")
 		return
 	}
-	for _, pair := range m.Values {
-		name := keyName(pair.Key)
-		i := slices.Index(names(v.Type()), name)
-		if i < 0 {
-			f.problem(line(pair.Key), join(field, name), "unknown field"+suggestion(name, names(v.Type())))
-			continue
+	known, first := names(v.Type()), map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		name := key.Value
+		switch at := slices.Index(known, name); {
+		case key.Kind != yaml.ScalarNode:
+			f.problem(key.Line, field, "the name of a field is expected here, not a list or fields")
+		case at < 0:
+			f.problem(key.Line, join(field, name), "unknown field"+suggestion(name, known))
+		case first[name] > 0:
+			f.problem(key.Line, join(field, name), fmt.Sprintf("given twice, first in line %d", first[name]))
+		default:
+			first[name] = key.Line
+			f.value(value, join(field, name), v.Field(at))
+			if value.Kind != yaml.ScalarNode { // it may begin on a later line
+				f.lines[join(field, name)] = key.Line
+			}
 		}
-		f.value(pair.Value, join(field, name), v.Field(i))
 	}
 }
 
-func (f *File) list(node ast.Node, field string, v reflect.Value) {
-	s, ok := node.(*ast.SequenceNode)
-	if !ok {
-		f.problem(line(node), field, "a list is expected here")
+func (f *File) list(n *yaml.Node, field string, v reflect.Value) {
+	if n.Kind != yaml.SequenceNode {
+		f.problem(n.Line, field, "a list is expected here")
 		return
 	}
-	v.Set(reflect.MakeSlice(v.Type(), len(s.Values), len(s.Values)))
-	for i, item := range s.Values {
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
 		f.value(item, fmt.Sprintf("%s[%d]", field, i), v.Index(i))
 	}
 }
 
-func (f *File) text(node ast.Node, field string, v reflect.Value) {
-	s, ok := node.(ast.ScalarNode)
-	if !ok {
-		f.problem(line(node), field, "one value is expected here")
+func (f *File) text(n *yaml.Node, field string, v reflect.Value) {
+	if !f.isScalar(n, field) {
 		return
 	}
-	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(written(s))); err != nil {
-		f.problem(line(node), field, err.Error())
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+		f.problem(n.Line, field, err.Error())
 	}
 }
 
-// keyName is a field's name, quoted in the file or not, as JSON quotes all of them.
-func keyName(key ast.MapKeyNode) string {
-	if s, ok := key.(ast.ScalarNode); ok {
-		return written(s)
+func (f *File) isScalar(n *yaml.Node, field string) bool {
+	if n.Kind != yaml.ScalarNode {
+		f.problem(n.Line, field, "one value is expected here, not a list or fields; put quotes around a value with brackets, braces or colons")
+		return false
 	}
-	return key.String()
-}
-
-// written is a value as the file has it: a host 01, a machine 1.10 and an
-// interface 0123 are names, and not the numbers that YAML takes them for.
-func written(s ast.ScalarNode) string {
-	switch s.(type) {
-	case *ast.StringNode, *ast.LiteralNode:
-		return fmt.Sprint(s.GetValue())
-	}
-	return strings.TrimSpace(s.GetToken().Value)
+	return true
 }
 
 var kinds = map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number in decimal digits", reflect.String: "a text"}
@@ -109,24 +101,52 @@ var kinds = map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: 
 // to others.
 var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
-func (f *File) scalar(node ast.Node, field string, v reflect.Value) {
-	if s, ok := node.(ast.ScalarNode); ok && setScalar(v, s) {
+func (f *File) scalar(n *yaml.Node, field string, v reflect.Value) {
+	if !f.isScalar(n, field) || setScalar(v, n) {
 		return
 	}
-	f.problem(line(node), field, fmt.Sprintf("%q is not %s", strings.TrimSpace(node.String()), kinds[v.Kind()]))
+	message := fmt.Sprintf("%q is not %s", n.Value, kinds[v.Kind()])
+	if v.Kind() == reflect.Int {
+		message += inDecimal(n.Value)
+	}
+	f.problem(n.Line, field, message)
 }
 
-func setScalar(v reflect.Value, s ast.ScalarNode) bool {
-	switch text := written(s); v.Kind() {
+// truths leaves out yes, no, on and off, which YAML takes for texts since 1.2.
+var truths = map[string]bool{"true": true, "True": true, "TRUE": true, "false": false, "False": false, "FALSE": false}
+
+// setScalar takes a text as the file has it, and not as what YAML makes of it: a host
+// 01, a machine 1.10 and an interface 0123 are names.
+func setScalar(v reflect.Value, n *yaml.Node) bool {
+	switch v.Kind() {
 	case reflect.String:
-		v.SetString(text)
+		v.SetString(n.Value)
 		return true
 	case reflect.Int:
-		n, err := strconv.Atoi(text)
-		v.SetInt(int64(n))
-		return err == nil && decimal.MatchString(text)
+		i, err := strconv.Atoi(n.Value)
+		v.SetInt(int64(i))
+		return err == nil && decimal.MatchString(n.Value)
+	case reflect.Bool:
+		on, known := truths[n.Value]
+		v.SetBool(on)
+		return known
 	}
-	return yaml.NodeToValue(s, v.Addr().Interface()) == nil
+	return false
+}
+
+// inDecimal says how to write a number that is written in another way.
+func inDecimal(text string) string {
+	read, err := strconv.ParseInt(text, 10, 64)
+	other, otherErr := strconv.ParseInt(text, 0, 64)
+	switch {
+	case err == nil && otherErr == nil && read != other:
+		return fmt.Sprintf(": write %d, or %d if it is octal", read, other)
+	case err == nil:
+		return fmt.Sprintf(": write %d", read)
+	case otherErr == nil:
+		return fmt.Sprintf(": write %d", other)
+	}
+	return ""
 }
 
 // names of a struct's fields in YAML, in their order.
@@ -136,13 +156,6 @@ func names(t reflect.Type) []string {
 		all[i], _, _ = strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
 	}
 	return all
-}
-
-func line(node ast.Node) int {
-	if node.GetToken() == nil || node.GetToken().Position == nil {
-		return 0
-	}
-	return node.GetToken().Position.Line
 }
 
 func join(field, name string) string {

@@ -6,17 +6,19 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"reflect"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
 // MaxSize of a file, in bytes, and how deep its lists and mappings may nest:
-// the parser's memory grows with the square of the depth.
+// the parser's time grows with the square of the depth.
 const (
 	MaxSize  = 1 << 20
 	maxDepth = 32
@@ -25,7 +27,7 @@ const (
 // File is a decoded file whose values are being checked.
 type File struct {
 	name     string
-	tree     *ast.File
+	lines    map[string]int // of the fields that the file gives
 	problems []error
 }
 
@@ -36,10 +38,7 @@ func Decode(name string, data []byte, v any) (f *File, err error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%s: %d bytes; at most %d", name, len(data), MaxSize)
 	}
-	if line := tooDeep(data); line > 0 {
-		return nil, fmt.Errorf("%s:%d: nested deeper than %d", name, line, maxDepth)
-	}
-	defer func() { // the parser has panicked on some input
+	defer func() { // a file must not end the daemon, whatever the parser makes of it
 		if r := recover(); r != nil {
 			f, err = nil, fmt.Errorf("%s: cannot be read as YAML: %v", name, r)
 		}
@@ -47,20 +46,21 @@ func Decode(name string, data []byte, v any) (f *File, err error) {
 	if data, err = plainText(data); err != nil {
 		return nil, fmt.Errorf("%s:%w", name, err)
 	}
-	tree, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		return nil, located(name, data, err)
-	}
-	body, err := onlyDocument(tree)
+	body, err := onlyDocument(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s:%w", name, err)
 	}
-	f = &File{name: name, tree: tree}
-	f.decode(body, v)
+	f = &File{name: name, lines: map[string]int{}}
+	if body != nil {
+		f.value(body, "", reflect.ValueOf(v).Elem())
+	}
 	return f, f.Err()
 }
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// Both end a line, and a comment, in YAML 1.1, and are letters like others in 1.2.
+const lineSeparator, paragraphSeparator = '\u2028', '\u2029'
 
 // plainText takes off the byte order mark that some editors write, and refuses
 // what is not a text file in UTF-8, naming the line.
@@ -77,7 +77,7 @@ func plainText(data []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%d: byte %#x is not UTF-8", line, rest[0])
 		case c == '\n':
 			line++
-		case c != '\t' && c != '\r' && unicode.IsControl(c):
+		case c != '\t' && c != '\r' && (unicode.IsControl(c) || c == lineSeparator || c == paragraphSeparator):
 			return nil, fmt.Errorf("%d: character %U is not allowed; remove it", line, c)
 		}
 		rest = rest[size:]
@@ -85,59 +85,81 @@ func plainText(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// onlyDocument is the body of the one document that says something. Directives
-// and separators around it are documents to the parser.
-func onlyDocument(tree *ast.File) (body ast.Node, err error) {
-	for _, d := range tree.Docs {
-		switch d.Body.(type) {
-		case nil, *ast.DirectiveNode, *ast.CommentGroupNode, *ast.NullNode:
+// onlyDocument is the body of the one document that says something; nil: none does.
+// Separators around it are documents to the parser. Errors begin with the line.
+func onlyDocument(data []byte) (body *yaml.Node, err error) {
+	data = oldDirective(data)
+	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthFunc(notTooDeep))))
+	if err != nil {
+		return nil, fmt.Errorf(" prepare the YAML parser: %w", err)
+	}
+	for {
+		var document yaml.Node
+		switch err := loader.Load(&document); {
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return nil, located(data, err)
+		}
+		if len(document.Content) == 0 || document.Content[0].ShortTag() == "!!null" {
 			continue
 		}
 		if body != nil {
-			return nil, fmt.Errorf("%d: a second YAML document begins here; give one", line(d.Body))
+			return nil, fmt.Errorf("%d: a second YAML document begins here; give one", document.Content[0].Line)
 		}
-		body = d.Body
+		body = document.Content[0]
 	}
-	return body, nil
 }
 
-// tooDeep returns the first line at which brackets, or dashes on one line,
-// nest too deep. Brackets inside texts count too, which only makes it stricter.
-func tooDeep(data []byte) int {
-	brackets, line := 0, 0
-	for text := range bytes.Lines(data) {
-		line++
-		brackets = max(0, brackets)
-		for _, c := range text {
-			switch c {
-			case '[', '{':
-				brackets++
-			case ']', '}':
-				brackets--
-			}
-			if brackets > maxDepth {
-				return line
-			}
-		}
-		if bytes.Count(text, []byte("- ")) > maxDepth {
-			return line
-		}
+func notTooDeep(depth int, _ *yaml.DepthContext) error {
+	if depth > maxDepth {
+		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
-	return 0
+	return nil
 }
 
-// located puts the file's name before a parser's error, which brings its own
-// line.
-func located(name string, data []byte, err error) error {
+var version = regexp.MustCompile(`^((?:[ \t]*(?:#[^\n]*)?\n)*%YAML[ \t]+1)\.[0-9]`)
+
+// oldDirective names version 1.1 of YAML where the first line names another 1.x: the
+// parser refuses the directive of any other, and reads all alike.
+func oldDirective(data []byte) []byte { return version.ReplaceAll(data, []byte("${1}.1")) }
+
+// located puts the line before a parser's error. What is not closed is sought where
+// it was opened, since the parser misses its end much later.
+func located(data []byte, err error) error {
 	hint := ""
 	if bytes.ContainsRune(data, '\u00a0') {
 		hint = "; the file contains a no-break space (U+00A0), which looks like a space and is not one"
 	}
-	var syntax yaml.Error
-	if errors.As(err, &syntax) && syntax.GetToken() != nil && syntax.GetToken().Position != nil {
-		return fmt.Errorf("%s:%d: %s%s", name, syntax.GetToken().Position.Line, syntax.GetMessage(), hint)
+	var syntax *yaml.LoadError
+	if !errors.As(err, &syntax) || syntax.Mark.Line == 0 {
+		return fmt.Errorf(" %w%s", err, hint)
 	}
-	return fmt.Errorf("%s: %s%s", name, strings.TrimSpace(err.Error()), hint)
+	lines := bytes.Split(bytes.TrimRight(data, "\r\n"), []byte("\n"))
+	line := min(syntax.Mark.Line, len(lines))
+	hint = advice(syntax, lines[line-1]) + hint
+	if opened := syntax.ContextMark.Line; opened > 0 && opened < line && unclosed.MatchString(syntax.ContextMsg) {
+		return fmt.Errorf("%d: what begins here has no end before line %d: %s%s", opened, line, syntax.Message, hint)
+	}
+	return fmt.Errorf("%d: %s%s", line, syntax.Message, hint)
+}
+
+var unclosed = regexp.MustCompile("flow|quoted")
+
+// advice is what to do about the errors that the parser does not explain.
+func advice(e *yaml.LoadError, line []byte) string {
+	at := line[min(max(e.Mark.Column-1, 0), len(line)):]
+	switch {
+	case bytes.HasPrefix(at, []byte("\t")):
+		return "; indent with spaces, not with a tab"
+	case strings.Contains(e.Message, "node content"):
+		return "; a value or a closing bracket is missing"
+	case strings.Contains(e.Message, "cannot start any token"):
+		return fmt.Sprintf("; put quotes around a value that begins with %.1q", at)
+	case strings.Contains(e.Message, "mapping values are not allowed"):
+		return `; check the indentation, and put quotes around a value that contains ": "`
+	}
+	return ""
 }
 
 // Problem notes that the value of a field (as in "ports[0].mac") is wrong.
@@ -162,10 +184,8 @@ func (f *File) Err() error { return errors.Join(f.problems...) }
 // line of a field, or of the nearest one around it that is in the file.
 func (f *File) line(field string) int {
 	for field != "" {
-		if path, err := yaml.PathString("$." + field); err == nil {
-			if node, err := path.FilterFile(f.tree); err == nil && node != nil && node.GetToken() != nil {
-				return node.GetToken().Position.Line
-			}
+		if line := f.lines[field]; line > 0 {
+			return line
 		}
 		field = field[:max(strings.LastIndexAny(field, ".["), 0)]
 	}
