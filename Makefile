@@ -8,6 +8,8 @@ SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 
 BIN = build/bin
+# One number, v0.1.0, is the version of everything: of the daemon by the linker, of the
+# library as a Go module. e2e/release compares it with guestagent.Version.
 VERSION ?= $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo unknown)
 # How long fuzz-short spends on each target.
 FUZZTIME ?= 5s
@@ -44,10 +46,15 @@ SIM = -run Simulation -count 1 -timeout 30m ./hostd/sim
 # Allocations are counted without the race detector, under which pools forget.
 EXACT = -run Allocate -count 1 $(UNIT) ./images/nat
 
-.PHONY: help setup build images demo test unit e2e machines sim soak bench scale micro mutants fuzz fuzz-short lint clean
+# What is shipped is static and has no paths, no symbols and no time in it: the same tree
+# and Go make the same bytes anywhere. Only the race detector, in tests, needs cgo (gcc).
+STATIC = CGO_ENABLED=0 go build -trimpath
+FLAGS = -s -w -X main.version=
+
+.PHONY: help setup build reproducible images demo test unit e2e machines sim soak bench scale micro mutants fuzz fuzz-short lint clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the lab needs (Debian packages, QEMU 10.0 and 11.1, guest images)
 	@go run ./e2e/setup
@@ -55,9 +62,19 @@ setup: ## install what the lab needs (Debian packages, QEMU 10.0 and 11.1, guest
 
 build: ## build the programs into build/bin
 	@mkdir -p $(BIN)
-	@go build -ldflags "-X main.version=$(VERSION)" -o $(BIN)/hostd ./hostd
-	@go build -tags faults -ldflags "-X main.version=$(VERSION)-faults" -o $(BIN)/hostd-faults ./hostd
-	@go build -o $(BIN)/demo ./e2e/demo
+	@$(STATIC) -ldflags "$(FLAGS)$(VERSION)" -o $(BIN)/hostd ./hostd
+	@$(STATIC) -tags faults -ldflags "$(FLAGS)$(VERSION)-faults" -o $(BIN)/hostd-faults ./hostd
+	@$(STATIC) -o $(BIN)/demo ./e2e/demo
+
+# The copy has another path and an empty cache, so nothing of the first build is in it.
+reproducible: ## build hostd twice, in two directories: static, and the same bytes
+	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
+	git ls-files -z | tar --null -T - -c | tar -x -C "$$copy"; \
+	$(STATIC) -ldflags "$(FLAGS)$(VERSION)" -o "$$copy/here" ./hostd; \
+	(cd "$$copy" && GOCACHE="$$copy/.cache" $(STATIC) -ldflags "$(FLAGS)$(VERSION)" -o there ./hostd); \
+	cmp "$$copy/here" "$$copy/there"; \
+	if readelf -lW "$$copy/here" | grep INTERP; then echo "hostd is not static"; exit 1; fi; \
+	echo "hostd $(VERSION): the same $$(stat -c %s "$$copy/here") bytes twice, $$(sha256sum <"$$copy/here" | cut -c1-64)"
 
 images: setup ## build the guest kernel and images
 

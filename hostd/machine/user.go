@@ -52,13 +52,13 @@ func lookup(name string) (*user.User, error) {
 	if _, err := numberOf(name); err == nil {
 		known, err := user.LookupId(name)
 		if err != nil {
-			return nil, fmt.Errorf("no user on this host has the uid %s: add one, or give the gid, too (%s:GID)", name, name)
+			return nil, fmt.Errorf("no user in /etc/passwd of this host has the uid %s: add one, or give the gid as well (%s:GID)", name, name)
 		}
 		return known, nil
 	}
 	known, err := user.Lookup(name)
-	if err != nil {
-		return nil, fmt.Errorf("user %q is not known on this host: %w", name, err)
+	if err != nil { // a static program reads the files only, and asks no directory service
+		return nil, fmt.Errorf("user %q is not in /etc/passwd of this host: %w; give a user of a directory service as uid:gid", name, err)
 	}
 	return known, nil
 }
