@@ -1,0 +1,2 @@
+// Package release checks that what is said of versions is what the code says.
+package release
