@@ -117,7 +117,7 @@ func witness(ctx context.Context, c config.Config, log hclog.Logger) error {
 		return err
 	}
 	if err := machine.PrivateDirectory(c.StateDir); err != nil {
-		return fmt.Errorf("use the witness's directory: %w", err)
+		return fmt.Errorf("use the state directory of the witness: %w", err)
 	}
 	m, err := keepMember(c, log)
 	if err != nil {

@@ -49,7 +49,7 @@ func qemuUser(c config.Config) (*machine.User, error) {
 	}
 	u, err := machine.LookupUser(c.QEMU.User)
 	if err == nil && os.Geteuid() != 0 {
-		err = fmt.Errorf("only a daemon of root can run QEMU as another user, and this one is of user %d: leave it out", os.Geteuid())
+		err = fmt.Errorf("only a daemon that runs as root can run QEMU as another user, and this one runs as user %d: remove the setting", os.Geteuid())
 	}
 	if err == nil {
 		err = holds(needed(c))
@@ -69,7 +69,7 @@ func holds(capabilities []uintptr) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("ask for this process's capabilities: %w", err)
+		return fmt.Errorf("read this process's capabilities: %w", err)
 	}
 	var missing []string
 	for _, c := range capabilities {
@@ -78,7 +78,7 @@ func holds(capabilities []uintptr) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("this process lacks %s: add it to CapabilityBoundingSet= of its unit", strings.Join(missing, ", "))
+		return fmt.Errorf("this process lacks %s: add it to CapabilityBoundingSet= in its unit", strings.Join(missing, ", "))
 	}
 	return nil
 }

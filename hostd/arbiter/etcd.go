@@ -111,7 +111,7 @@ func (o EtcdOptions) urls() ([]string, error) {
 		case err != nil:
 			return nil, fmt.Errorf("open etcd arbiter: endpoint %q: %w", endpoint, err)
 		case scheme != "" && u.Scheme != scheme:
-			return nil, fmt.Errorf("open etcd arbiter: endpoint %q is not %s as those before it: use one scheme for all", endpoint, scheme)
+			return nil, fmt.Errorf("open etcd arbiter: endpoint %q does not use %s like the ones before it: use one scheme for all", endpoint, scheme)
 		}
 		scheme = u.Scheme
 		urls = append(urls, u.String())
@@ -138,7 +138,7 @@ func (o EtcdOptions) url(endpoint string) (*url.URL, error) {
 	case u.Hostname() == "" || u.Port() == "":
 		return nil, errors.New("want host:port or http(s)://host:port")
 	case strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("only host and port can be given")
+		return nil, errors.New("give host and port only")
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
@@ -213,7 +213,7 @@ func (a *Etcd) claim(ctx context.Context, expect uint64, next entry) (Record, er
 		case err == nil && s.Generation != expect:
 			return a.settled(s.entry, expect, next)
 		case err == nil:
-			err = errors.New("the same record was written again by somebody else")
+			err = errors.New("the same record was written again by another client")
 		case errors.Is(err, ErrCorrupt) || isRefusal(err):
 			return Record{}, err
 		}

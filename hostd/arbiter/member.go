@@ -240,7 +240,7 @@ func (o MemberOptions) explain(err error) error {
 			"add this one there first (etcdctl member add %s --peer-urls=%s), and list the same members here",
 			err, o.Name, o.url(o.Peer))
 	case strings.Contains(text, "cannot fetch cluster info"):
-		return fmt.Errorf("%w: a member can join only a cluster that runs", err)
+		return fmt.Errorf("%w: a member can only join a running cluster", err)
 	}
 	return err
 }
@@ -256,7 +256,7 @@ func (m *Member) watch(unfit <-chan error) {
 	case why = <-m.crowded():
 	case why = <-unfit:
 	case <-m.etcd.Server.StopNotify():
-		why = errors.New("it was removed from its cluster, or its data does not fit the others'; replace it")
+		why = errors.New("it was removed from its cluster, or its data does not match that of the others; replace it")
 	}
 	if why == nil {
 		why = errors.New("it stopped serving")
@@ -310,7 +310,7 @@ func (m *Member) stop() error {
 		for _, l := range m.etcd.Peers {
 			l.Close()
 		}
-		return fmt.Errorf("arbiter member hangs and was left behind; it ends with its process")
+		return fmt.Errorf("the arbiter member hangs and was abandoned; it ends with its process")
 	}
 	return errors.Join(m.front.close(), m.lock.Close())
 }
@@ -357,7 +357,7 @@ func (o MemberOptions) url(address string) *url.URL {
 
 func (o MemberOptions) check() error {
 	if o.Name == "" || o.Dir == "" || o.Peer == "" || o.Client == "" {
-		return errors.New("name, directory, peer and client address are all needed")
+		return errors.New("name, directory, peer address and client address are all required")
 	}
 	if o.secure() && (o.CertFile == "" || o.KeyFile == "" || o.CAFile == "" || o.ServerName == "") {
 		return errors.New("TLS needs certificate, key, CA and server name")
@@ -368,7 +368,7 @@ func (o MemberOptions) check() error {
 	}
 	for _, p := range o.Cluster {
 		if p.Name == "" || strings.ContainsAny(p.Name, ",=") {
-			return fmt.Errorf("member's name %q: it is empty or has a ',' or '='", p.Name)
+			return fmt.Errorf("invalid member name %q: it is empty or contains ',' or '='", p.Name)
 		}
 	}
 	return nil
@@ -475,7 +475,7 @@ func (o MemberOptions) lockDir() (*os.File, error) {
 func (o MemberOptions) checkRoom(need uint64) error {
 	free, err := o.free(o.Dir)
 	if err == nil && free < need {
-		err = fmt.Errorf("%w (%w): %d MiB are free in %s, a member needs %d: make room", ErrNoRoom, syscall.ENOSPC, free>>20, o.Dir, need>>20)
+		err = fmt.Errorf("%w (%w): %d MiB free in %s, a member needs %d: make room", ErrNoRoom, syscall.ENOSPC, free>>20, o.Dir, need>>20)
 	}
 	return err
 }

@@ -94,12 +94,12 @@ func newRoot(o Options) *cobra.Command {
 	a := &app{Options: o}
 	root := &cobra.Command{
 		Use:   "hostd",
-		Short: "Keeps virtual machines alive through the death of their host",
+		Short: "Keep virtual machines running when their host dies",
 		Long: `hostd protects virtual machines that process packets: it takes checkpoints of
 a running QEMU, ships them to a standby host, and lets no packet leave before
 the standby holds the state that sent it. One daemon (hostd serve) runs on each
-host; the other commands talk to it, over a socket of this host or, with
---host, over mutual TLS to another's.`,
+host; the other commands talk to it: over a local socket or, with --host, to another
+host's daemon over mutual TLS.`,
 		Example:       "  hostd status\n  hostd status --host 10.99.0.2:7600 --host-name b",
 		SilenceErrors: true, SilenceUsage: true, Version: o.Version,
 		Args: commandsOnly,
@@ -112,7 +112,7 @@ host; the other commands talk to it, over a socket of this host or, with
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "control socket of the daemon (environment: STILLPOINT_SOCKET)")
 	a.root = root
 	a.remote.flags(root)
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one a line for events")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: one object, or one per line for events")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.serve(), a.witness(), a.member(), a.supervise(), a.console(), a.vm(), a.protect(), a.unprotect(), a.status(), a.events(), a.switchover(), a.takeover(), a.scrub(), a.pki(), a.version())
 	return root

@@ -87,7 +87,7 @@ func TestScrubFindsDamage(t *testing.T) {
 	socket := serveFake(t, &fake{})
 	text, asJSON := run(t, socket, "scrub", "bad"), run(t, socket, "scrub", "bad", "--json")
 	for _, r := range []result{text, asJSON} {
-		if r.code != ExitFailure || !strings.Contains(r.err, "protected anew") {
+		if r.code != ExitFailure || !strings.Contains(r.err, "protected again") {
 			t.Errorf("exit code %d: %s", r.code, r.err)
 		}
 	}

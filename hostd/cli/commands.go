@@ -22,7 +22,7 @@ func (a *app) serve() *cobra.Command {
 	var path string
 	c := &cobra.Command{
 		Use: "serve --config FILE", Short: "Run the daemon", Args: exactly(0),
-		Long:    "Runs the daemon until it gets SIGINT or SIGTERM. Its machines keep running then,\nbut silently: without a daemon nothing of theirs reaches the network.",
+		Long:    "Runs the daemon until SIGINT or SIGTERM. Its machines keep running after that, but\nsilently: without a daemon none of their packets reach the network.",
 		Example: "  hostd serve --config /etc/stillpoint/hostd.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := config.Load(path)
@@ -40,8 +40,8 @@ func (a *app) serve() *cobra.Command {
 func (a *app) witness() *cobra.Command {
 	var path string
 	c := &cobra.Command{
-		Use: "witness --config FILE", Short: "Take part in the arbiter without running machines", Args: exactly(0),
-		Long:    "Runs a member of the embedded arbiter until it gets SIGINT or SIGTERM: the third\none beside two hosts, so that one of the three may fail. It runs no machines and\nneeds little.",
+		Use: "witness --config FILE", Short: "Run a member of the arbiter, and no machines", Args: exactly(0),
+		Long:    "Runs a member of the embedded arbiter until SIGINT or SIGTERM. It is the third beside\ntwo hosts, so that any one of the three may fail. It runs no machines and needs few\nresources.",
 		Example: "  hostd witness --config /etc/stillpoint/witness.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := config.LoadWitness(path)
@@ -60,8 +60,8 @@ func (a *app) witness() *cobra.Command {
 func (a *app) member() *cobra.Command {
 	var path string
 	c := &cobra.Command{
-		Use: "member --config FILE", Short: "Be the process of this host's member of the arbiter", Args: exactly(0), Hidden: true,
-		Long: "Runs the member of the embedded arbiter for \"hostd serve\" and \"hostd witness\",\nwhich start this command themselves, and ends with its input. Its log is JSON.",
+		Use: "member --config FILE", Short: "Run this host's member of the arbiter (internal)", Args: exactly(0), Hidden: true,
+		Long: "Runs the member of the embedded arbiter for \"hostd serve\" and \"hostd witness\", which\nstart this command themselves. It ends when its standard input does. Its log is JSON.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := config.LoadWitness(path)
 			if err != nil {
@@ -80,7 +80,7 @@ func (a *app) supervise() *cobra.Command {
 	var path string
 	c := &cobra.Command{
 		Use: "supervise --config FILE", Short: "Watch over the machines while there is no daemon", Args: exactly(0),
-		Long:    "Runs beside the daemon and outlives it. A guest that the daemon left stopped in a\ncheckpoint is freed when the arbiter gives this host the voice, and ended when\nanother host has it. The daemon starts one where none runs.",
+		Long:    "Runs beside the daemon and outlives it. If the daemon dies and leaves a guest stopped\nin a checkpoint, the guest is resumed if the arbiter gives this host the voice, and\nended if another host has it. The daemon starts a supervisor if none is running.",
 		Example: "  hostd supervise --config /etc/stillpoint/hostd.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := config.Load(path)
@@ -99,8 +99,8 @@ func (a *app) supervise() *cobra.Command {
 func (a *app) console() *cobra.Command {
 	limit := int64(16 << 20)
 	c := &cobra.Command{
-		Use: "console --limit BYTES FILE...", Short: "Keep what a machine prints in files", Args: atLeastOne, Hidden: true,
-		Long: "Appends what QEMU prints to the first FILE, and what its guest prints to the second. The\nolder part of each is in FILE.1. The daemon starts one with each QEMU; it ends with that\nQEMU.",
+		Use: "console --limit BYTES FILE...", Short: "Write a machine's output to files (internal)", Args: atLeastOne, Hidden: true,
+		Long: "Appends what QEMU prints to the first FILE, and what its guest prints to the second. The\nolder part of each is in FILE.1. The daemon starts this command with each QEMU, and it\nends with that QEMU.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.logged(config.Default().Log, func(log hclog.Logger) error { return a.Console(args, limit, log) })
 		},
@@ -121,7 +121,7 @@ func (a *app) logged(l config.Log, run func(log hclog.Logger) error) error {
 	}
 	sink := logsink.New(a.Stderr, func(lost int) []byte {
 		var b bytes.Buffer
-		logger(&b).Error("the log was not read fast enough; lines that belong here are lost", "lost", lost)
+		logger(&b).Error("the log was not read fast enough; lines are missing here", "lost", lost)
 		return b.Bytes()
 	})
 	defer sink.Close(leaveLimit)
@@ -142,7 +142,7 @@ func (a *app) vm() *cobra.Command {
 
 func (a *app) vmStart() *cobra.Command {
 	return &cobra.Command{
-		Use: "start FILE", Short: "Start the machine that a file describes", Args: exactly(1),
+		Use: "start FILE", Short: "Start a machine from its specification", Args: exactly(1),
 		Long:    "Starts QEMU and connects the machine's ports to the network. docs/machine.md\ndescribes the file.",
 		Example: "  hostd vm start nat.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -159,8 +159,8 @@ func (a *app) vmStart() *cobra.Command {
 
 func (a *app) vmStop() *cobra.Command {
 	return &cobra.Command{
-		Use: "stop NAME", Short: "End a machine", Args: exactly(1), ValidArgsFunction: a.machineNames,
-		Long: "Ends QEMU at once, as if its power were cut. A protected machine gives up its\nprotection first, so the standby does not take over.",
+		Use: "stop NAME", Short: "Stop a machine", Args: exactly(1), ValidArgsFunction: a.machineNames,
+		Long: "Ends QEMU at once, as if the power were cut. Protection of the machine ends first, so\nthe standby does not take over.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.machine(c, func(ctx context.Context, h control.HostdClient) (*control.Machine, error) {
 				return h.StopMachine(ctx, &control.MachineRequest{Name: args[0]})
@@ -171,7 +171,7 @@ func (a *app) vmStop() *cobra.Command {
 
 func (a *app) vmList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the machines of this host", Args: exactly(0),
+		Use: "list", Short: "List the machines on this host", Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.call(c.Context(), func(ctx context.Context, h control.HostdClient) error {
 				r, err := h.ListMachines(ctx, &control.ListMachinesRequest{})
@@ -188,12 +188,12 @@ func (a *app) protect() *cobra.Command {
 	var standby string
 	var noWait bool
 	c := &cobra.Command{
-		Use: "protect NAME --standby PEER", Short: "Protect a machine by a standby host", Args: exactly(1), ValidArgsFunction: a.machineNames,
-		Long:    "Copies the running machine to the standby and keeps the copy up to date with\ncheckpoints. From then on output leaves only when the standby holds the state\nthat sent it.",
+		Use: "protect NAME --standby PEER", Short: "Protect a machine with a standby host", Args: exactly(1), ValidArgsFunction: a.machineNames,
+		Long:    "Copies the running machine to the standby and keeps the copy up to date with\ncheckpoints. From then on, output leaves only once the standby holds the state that\nsent it.",
 		Example: "  hostd protect nat --standby b",
 		RunE: func(c *cobra.Command, args []string) error {
 			if standby == "" {
-				return usageError{errors.New("--standby is missing: name a peer of the configuration")}
+				return usageError{errors.New("--standby is missing: name one of the configured peers")}
 			}
 			return a.machine(c, func(ctx context.Context, h control.HostdClient) (*control.Machine, error) {
 				return h.Protect(ctx, &control.ProtectRequest{Name: args[0], Standby: standby, Wait: !noWait})
@@ -201,31 +201,31 @@ func (a *app) protect() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&standby, "standby", "", "the peer that becomes the standby")
-	c.Flags().BoolVar(&noWait, "no-wait", false, "return at once instead of when the machine is protected")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "return at once, without waiting until the machine is protected")
 	return c
 }
 
 func (a *app) unprotect() *cobra.Command {
-	return a.byName("unprotect NAME", "End a machine's protection; it runs on here alone", "",
+	return a.byName("unprotect NAME", "Stop protecting a machine, which keeps running here", "",
 		func(h control.HostdClient) machineCall { return h.Unprotect })
 }
 
 func (a *app) switchover() *cobra.Command {
 	return a.byName("switchover NAME", "Move a protected machine to its standby",
-		"Takes a last checkpoint and lets the standby run on from it. No packet is lost.\nCall it on the host where the machine runs.",
+		"Takes a last checkpoint, from which the standby continues. No packet is lost.\nRun it on the host where the machine runs.",
 		func(h control.HostdClient) machineCall { return h.Switchover })
 }
 
 func (a *app) takeover() *cobra.Command {
-	return a.byName("takeover NAME", "Make this standby run the machine",
-		"Runs the machine here from the last committed epoch, although its primary may\nlive: the arbiter decides. The primary, if it lives, is fenced.",
+	return a.byName("takeover NAME", "Run a machine on this host, its standby",
+		"Runs the machine here from the last committed epoch, even if its primary is alive: the\narbiter decides. A primary that is alive is fenced.",
 		func(h control.HostdClient) machineCall { return h.Takeover })
 }
 
 func (a *app) scrub() *cobra.Command {
 	return &cobra.Command{
-		Use: "scrub NAME", Short: "Compare a standby's memory with what its primary has sent", Args: exactly(1), ValidArgsFunction: a.machineNames,
-		Long:    "Reads all of the memory that this standby keeps, while the protection goes on. If a\npage is not what the primary has sent, the replica is dropped, the machine is\nprotected anew, and the exit code is 1. Call it on the standby.",
+		Use: "scrub NAME", Short: "Check a standby's memory against what its primary sent", Args: exactly(1), ValidArgsFunction: a.machineNames,
+		Long:    "Reads all memory that this standby holds for the machine, which stays protected. If a\npage differs from what the primary sent, the replica is dropped, the machine is\nprotected again, and the exit code is 1. Run it on the standby.",
 		Example: "  hostd scrub nat",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.call(c.Context(), func(ctx context.Context, h control.HostdClient) error {
@@ -236,7 +236,7 @@ func (a *app) scrub() *cobra.Command {
 				if err := a.print(r, func(w io.Writer) { scrubText(w, r) }); err != nil || r.WrongPages == 0 {
 					return err
 				}
-				return fmt.Errorf("the replica of machine %s was damaged and is dropped; the machine is protected anew by itself: check this host's memory", r.Name)
+				return fmt.Errorf("the replica of machine %s was damaged and has been dropped; the machine is protected again automatically: check this host's memory", r.Name)
 			})
 		},
 	}
@@ -244,7 +244,7 @@ func (a *app) scrub() *cobra.Command {
 
 func (a *app) status() *cobra.Command {
 	return &cobra.Command{
-		Use: "status [NAME]", Short: "Tell how machines are, and what protection costs", Args: atMost(1), ValidArgsFunction: a.machineNames,
+		Use: "status [NAME]", Short: "Show machine state and what protection costs", Args: atMost(1), ValidArgsFunction: a.machineNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			r := &control.StatusRequest{}
 			if len(args) == 1 {
@@ -264,8 +264,8 @@ func (a *app) status() *cobra.Command {
 func (a *app) events() *cobra.Command {
 	var checkpoints bool
 	c := &cobra.Command{
-		Use: "events [NAME]", Short: "Follow what happens", Args: atMost(1), ValidArgsFunction: a.machineNames,
-		Long: "Prints what the daemon remembers and then every event, until interrupted.",
+		Use: "events [NAME]", Short: "Follow events", Args: atMost(1), ValidArgsFunction: a.machineNames,
+		Long: "Prints the events that the daemon remembers, then each new one, until interrupted.",
 		RunE: func(c *cobra.Command, args []string) error {
 			r := &control.EventsRequest{Checkpoints: checkpoints}
 			if len(args) == 1 {

@@ -20,8 +20,8 @@ import (
 
 // pki commands work on files and need no daemon.
 func (a *app) pki() *cobra.Command {
-	c := &cobra.Command{Use: "pki", Short: "Make and show the certificates by which hosts know each other", Args: commandsOnly,
-		Long: "Makes a small authority and a certificate for each host. Sites that have an\nauthority use their own; docs/tls.md tells what a certificate needs.",
+	c := &cobra.Command{Use: "pki", Short: "Make and show the certificates that hosts use", Args: commandsOnly,
+		Long: "Makes a small certificate authority and a certificate for each host. Sites that have an\nauthority use their own; docs/tls.md describes what a certificate needs.",
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(a.pkiInit(), a.pkiIssue(), a.pkiShow())
 	return c
@@ -30,11 +30,11 @@ func (a *app) pki() *cobra.Command {
 func (a *app) pkiInit() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
-		Use: "init --dir DIR HOST...", Short: "Make an authority, and a certificate for each host", Args: atLeastOne,
+		Use: "init --dir DIR HOST...", Short: "Make an authority and a certificate for each host", Args: atLeastOne,
 		Long: `Makes ca.crt and ca.key in a directory, and HOST.crt and HOST.key for each host;
-HOST is the host's name in its configuration. Nothing is ever replaced. A host
-needs ca.crt and its own two files. ca.key is needed only to issue certificates:
-keep it away from the hosts.`,
+HOST is the host's name in its configuration. Existing files are never replaced. A
+host needs ca.crt and its own two files. ca.key is needed only to issue
+certificates: keep it off the hosts.`,
 		Example: "  hostd pki init --dir pki a b w",
 		RunE: func(_ *cobra.Command, hosts []string) error {
 			if err := needs(dir); err != nil {
@@ -54,10 +54,10 @@ func (a *app) pkiIssue() *cobra.Command {
 	var dir string
 	var renew bool
 	c := &cobra.Command{
-		Use: "issue --dir DIR HOST", Short: "Make a certificate for one more host, or renew a host's", Args: exactly(1),
+		Use: "issue --dir DIR HOST", Short: "Make a certificate for another host, or renew one", Args: exactly(1),
 		Long: `Makes HOST.crt and HOST.key with the authority in a directory. With --renew it
-replaces those that the host has. Copy them to the host, the key first; its
-daemon takes them up at the next connection, without a restart.`,
+replaces those of the host. Copy them to the host, the key first; its daemon uses
+them from the next connection on, without a restart.`,
 		Example: "  hostd pki issue --dir pki c\n  hostd pki issue --dir pki a --renew",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := needs(dir); err != nil {
@@ -76,8 +76,8 @@ daemon takes them up at the next connection, without a restart.`,
 
 func (a *app) pkiShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show FILE...", Short: "Show certificates and how long they are valid", Args: atLeastOne,
-		Long:    "Shows every certificate of PEM files: whose it is, the names it carries, and the\ndays it has left. It does not tell whether anybody trusts it.",
+		Use: "show FILE...", Short: "Show certificates and their validity", Args: atLeastOne,
+		Long:    "Shows every certificate in PEM files: its subject, its names, and the days until it\nexpires. It does not check whether anyone trusts it.",
 		Example: "  hostd pki show /etc/stillpoint/pki/ca.crt /etc/stillpoint/pki/host.crt",
 		RunE:    func(_ *cobra.Command, files []string) error { return a.show(files) },
 	}
@@ -196,7 +196,7 @@ func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 func left(days int) string {
 	if days < 0 {
-		return fmt.Sprintf("%d (over)", days)
+		return fmt.Sprintf("%d (expired)", days)
 	}
 	return fmt.Sprint(days)
 }

@@ -71,10 +71,10 @@ func TestPKIFailures(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"init", "--dir", dir, "b"}, "ca.crt exists; nothing was made"},
+		{[]string{"init", "--dir", dir, "b"}, "ca.crt already exists; nothing was created"},
 		{[]string{"init", "--dir", dir + "2", "ca"}, `cannot be named "ca"`},
-		{[]string{"issue", "--dir", dir, "a"}, "a.crt exists"},
-		{[]string{"issue", "--dir", dir, "b", "--renew"}, "none to renew"},
+		{[]string{"issue", "--dir", dir, "a"}, "a.crt already exists"},
+		{[]string{"issue", "--dir", dir, "b", "--renew"}, "no certificate to renew"},
 		{[]string{"issue", "--dir", dir + "2", "b"}, "hostd pki init"},
 		{[]string{"show", filepath.Join(dir, "none.crt")}, "no such file"},
 		{[]string{"show", filepath.Join(dir, "a.crt"), filepath.Join(dir, "a.key")}, "only certificates"},
@@ -111,7 +111,7 @@ func TestShown(t *testing.T) {
 		days  int
 		text  string
 	}{
-		{now.Add(25 * time.Hour), 1, "1"}, {now.Add(time.Hour), 0, "0"}, {now.Add(-time.Hour), -1, "-1 (over)"},
+		{now.Add(25 * time.Hour), 1, "1"}, {now.Add(time.Hour), 0, "0"}, {now.Add(-time.Hour), -1, "-1 (expired)"},
 		{time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), 2910972, "2910972"},
 	} {
 		s := shown("f", &x509.Certificate{NotAfter: c.until}, now)

@@ -51,13 +51,13 @@ func (r *remote) flags(root *cobra.Command) {
 	f.StringVar(&r.address, flagHost, os.Getenv("STILLPOINT_HOST"),
 		"talk to another host's daemon: `HOST:PORT` of its \"listen\" (environment: STILLPOINT_HOST)")
 	f.StringVar(&r.name, flagHostName, pki.Cluster,
-		"the `NAME` that the other host's certificate must carry; if not given, any host's will do")
+		"the `NAME` that the other host's certificate must carry; by default any host's is accepted")
 	const dir = "/etc/stillpoint/pki/"
 	for _, v := range []struct {
 		value                       *string
 		flag, variable, file, means string
 	}{
-		{&r.files.CA, flagTLSCA, "STILLPOINT_TLS_CA", "ca.crt", "authorities that --host trusts"},
+		{&r.files.CA, flagTLSCA, "STILLPOINT_TLS_CA", "ca.crt", "authorities to trust with --host"},
 		{&r.files.Cert, flagTLSCert, "STILLPOINT_TLS_CERT", "host.crt", "certificate to show with --host"},
 		{&r.files.Key, flagTLSKey, "STILLPOINT_TLS_KEY", "host.key", "its key"},
 	} {
@@ -81,13 +81,13 @@ func (r *remote) resolve(given func(flag string) bool) error {
 	if r.address == "" {
 		for _, name := range []string{flagHostName, flagTLSCA, flagTLSCert, flagTLSKey} {
 			if given(name) {
-				return usageError{fmt.Errorf("--%s counts only with --%s", name, flagHost)}
+				return usageError{fmt.Errorf("--%s is only valid with --%s", name, flagHost)}
 			}
 		}
 		return nil
 	}
 	if given("socket") {
-		return usageError{errors.New("--socket and --host name two daemons: give one of them")}
+		return usageError{errors.New("--socket and --host name different daemons: give only one")}
 	}
 	if host, port, err := net.SplitHostPort(r.address); err != nil || host == "" || port == "" {
 		return usageError{fmt.Errorf("--host %q is not HOST:PORT: give the \"listen\" of the other host's daemon", r.address)}
@@ -117,7 +117,7 @@ func (r *remote) explainFiles(err error) error {
 	err = fmt.Errorf("talk to the daemon at %s: %w", r.address, err)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: run as the user whose files they are, or name your own with --tls-ca, --tls-cert and --tls-key", err)
+		return fmt.Errorf("%w: run as the user who owns the files, or name your own with --tls-ca, --tls-cert and --tls-key", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w; name the files with --tls-ca, --tls-cert and --tls-key", err)
 	}
@@ -134,24 +134,24 @@ func (r *remote) explain(s *status.Status, last error) error {
 	var noTLS tls.RecordHeaderError
 	switch {
 	case s.Code() == codes.Unimplemented:
-		return fmt.Errorf("what answers at %s does not know this command: --host is not a daemon's \"listen\", or the daemon is of another version", at)
+		return fmt.Errorf("the server at %s does not know this command: either --host is not a daemon's \"listen\" address, or the daemon has another version", at)
 	case s.Code() != codes.Unavailable:
 		return errors.New(s.Message())
 	case refused(last):
-		return fmt.Errorf("the daemon at %s refuses this connection (%w): it must trust the authority of %s, which must be valid at its time; see \"hostd pki show %s\"",
+		return fmt.Errorf("the daemon at %s refuses this connection (%w): it must trust the authority of %s, and the certificate must be valid by its clock; see \"hostd pki show %s\"",
 			at, last, r.files.Cert, r.files.Cert)
 	case last == nil:
 		return fmt.Errorf("the daemon at %s does not answer (%s)", at, s.Message())
 	case errors.Is(last, syscall.ECONNREFUSED):
-		return fmt.Errorf("no daemon at %s (connection refused); start it there with \"hostd serve\", and give its \"listen\" as --host", at)
+		return fmt.Errorf("no daemon at %s (connection refused); start it there with \"hostd serve\", and give its \"listen\" address as --host", at)
 	case errors.As(last, &unknown):
-		return fmt.Errorf("no authority in %s signed the certificate of the daemon at %s: it is no host of yours, or --tls-ca names the wrong file", r.files.CA, at)
+		return fmt.Errorf("no authority in %s signed the certificate of the daemon at %s: it is not one of your hosts, or --tls-ca names the wrong file", r.files.CA, at)
 	case errors.As(last, &name):
 		return fmt.Errorf("the daemon at %s is not %q, its certificate names %s: check --host and --host-name", at, r.name, strings.Join(name.Certificate.DNSNames, ", "))
 	case errors.As(last, &invalid):
-		return fmt.Errorf("the certificate of the daemon at %s is not valid (%w): renew it with \"hostd pki issue --renew\", or set the clocks", at, invalid)
+		return fmt.Errorf("the certificate of the daemon at %s is not valid (%w): renew it with \"hostd pki issue --renew\", or correct the clocks", at, invalid)
 	case errors.As(last, &noTLS):
-		return fmt.Errorf("what answers at %s does not speak TLS: give the \"listen\" of a daemon as --host", at)
+		return fmt.Errorf("the server at %s does not speak TLS: give the \"listen\" address of a daemon as --host", at)
 	}
 	return fmt.Errorf("the daemon at %s cannot be reached: %w", at, last)
 }

@@ -202,7 +202,7 @@ func TestRemoteFailures(t *testing.T) {
 		{"its time is over", serveRemote(t, &fake{}, files(old, "b"), pki.Options{Now: before}), files(old, "c"), "", []string{"not valid", "expired", "--renew"}},
 		{"our time is over", good, fresh, "", []string{"expired"}},
 		{"no certificate", good, none, "", []string{"/none/host.crt", "hostd pki init", "--tls-cert"}},
-		{"key open to others", good, tooOpen, "", []string{"open to others", "0600"}},
+		{"key open to others", good, tooOpen, "", []string{"accessible to users other than its owner", "0600"}},
 		{"other protocols", serveRemote(t, nil, b, pki.Options{}), a, "", []string{"does not know this command"}},
 		{"unknown machine", good, a, "", []string{`"nta"`, "machines here: nat"}},
 	} {

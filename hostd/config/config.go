@@ -179,7 +179,7 @@ func ParseWitness(file string, data []byte) (Config, error) {
 	return parse(file, data, func(c Config, f *yamlfile.File) {
 		c.checkHost(f)
 		if !c.Member() {
-			f.Problem("arbiter.embedded.cluster", "host %q is not in it: a witness is a member of the embedded arbiter", c.Host)
+			f.Problem("arbiter.embedded.cluster", "host %q is not listed: a witness must be a member of the embedded arbiter", c.Host)
 		}
 	})
 }
@@ -211,7 +211,7 @@ func (c Config) check(f *yamlfile.File) {
 	c.checkDetection(f)
 	oneOf(f, "qemu.sandbox", c.QEMU.Sandbox, "auto", "on", "off")
 	if u := c.QEMU.User; u != "" && !userName.MatchString(u) {
-		f.Problem("qemu.user", "%q is no user: a name, a uid, or uid:gid", u)
+		f.Problem("qemu.user", "%q is not a valid user: give a name, a uid, or uid:gid", u)
 	}
 	oneOf(f, "qemu.accel", c.QEMU.Accel, "auto", "kvm", "tcg")
 	atLeast(f, "limits.held-output", c.Limits.HeldOutput, 1<<20)
@@ -234,16 +234,16 @@ func (c Config) check(f *yamlfile.File) {
 // checkHost checks what a daemon and a witness have in common.
 func (c Config) checkHost(f *yamlfile.File) {
 	if !hostName.MatchString(c.Host) {
-		f.Problem("host", "%q is no host name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", c.Host)
+		f.Problem("host", "%q is not a valid host name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", c.Host)
 	}
 	paths := [][2]string{{"state-dir", c.StateDir}, {"run-dir", c.RunDir}, {"ram-dir", c.RAMDir}, {"tls.ca", c.TLS.CA}, {"tls.cert", c.TLS.Cert}, {"tls.key", c.TLS.Key}}
 	for _, d := range paths {
 		if !filepath.IsAbs(d[1]) {
-			f.Problem(d[0], "%q is no absolute path", d[1])
+			f.Problem(d[0], "%q is not an absolute path", d[1])
 		}
 	}
 	if len(c.ControlSocket) > unixPathMax {
-		f.Problem("control-socket", "the path has %d bytes; a unix socket's at most %d", len(c.ControlSocket), unixPathMax)
+		f.Problem("control-socket", "the path is %d bytes long; a Unix socket path may have %d at most", len(c.ControlSocket), unixPathMax)
 	}
 	c.checkArbiter(f)
 	oneOf(f, "log.level", c.Log.Level, "trace", "debug", "info", "warn", "error")
@@ -255,9 +255,9 @@ func (c Config) checkPeers(f *yamlfile.File) {
 	for i, p := range c.Peers {
 		field := fmt.Sprintf("peers[%d]", i)
 		if !hostName.MatchString(p.Name) {
-			f.Problem(field+".name", "%q is no host name", p.Name)
+			f.Problem(field+".name", "%q is not a valid host name", p.Name)
 		} else if seen[p.Name] {
-			f.Problem(field+".name", "%q is this host itself or a peer named before", p.Name)
+			f.Problem(field+".name", "%q is this host itself, or is listed twice", p.Name)
 		}
 		seen[p.Name] = true
 		checkAddress(f, field+".address", p.Address)
@@ -289,15 +289,15 @@ func (c Config) checkArbiter(f *yamlfile.File) {
 	if a.Directory != "" {
 		kinds++
 		if !filepath.IsAbs(a.Directory) {
-			f.Problem("arbiter.directory", "%q is no absolute path", a.Directory)
+			f.Problem("arbiter.directory", "%q is not an absolute path", a.Directory)
 		}
 	}
 	if kinds != 1 {
-		f.Problem("arbiter", "give exactly one of embedded, endpoints and directory; docs/arbiter.md tells which")
+		f.Problem("arbiter", "give exactly one of embedded, endpoints and directory; docs/arbiter.md says when to use which")
 	}
 	for _, p := range [][2]string{{"arbiter.tls.ca", a.TLS.CA}, {"arbiter.tls.cert", a.TLS.Cert}, {"arbiter.tls.key", a.TLS.Key}, {"arbiter.password-file", a.PasswordFile}} {
 		if p[1] != "" && !filepath.IsAbs(p[1]) {
-			f.Problem(p[0], "%q is no absolute path", p[1])
+			f.Problem(p[0], "%q is not an absolute path", p[1])
 		}
 	}
 }
@@ -310,7 +310,7 @@ func (e Embedded) check(f *yamlfile.File, host string) {
 	for i, m := range e.Cluster {
 		field := fmt.Sprintf("arbiter.embedded.cluster[%d]", i)
 		if !hostName.MatchString(m.Name) || seen[m.Name] {
-			f.Problem(field+".name", "%q is no host name, or named before", m.Name)
+			f.Problem(field+".name", "%q is not a valid host name, or is listed twice", m.Name)
 		}
 		seen[m.Name] = true
 		member = member || m.Name == host
@@ -318,7 +318,7 @@ func (e Embedded) check(f *yamlfile.File, host string) {
 		checkAddress(f, field+".client", m.Client)
 	}
 	if len(e.Cluster)%2 == 0 {
-		f.Problem("arbiter.embedded.cluster", "%d members; an odd number, three with a witness, survives the loss of one", len(e.Cluster))
+		f.Problem("arbiter.embedded.cluster", "%d members; make it an odd number: three, with a witness, survive the loss of one", len(e.Cluster))
 	}
 	if member {
 		checkAddress(f, "arbiter.embedded.peer", e.Peer)
@@ -344,7 +344,7 @@ func (c Config) Member() bool {
 
 func checkAddress(f *yamlfile.File, field, address string) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		f.Problem(field, "%q is no address; write it as 192.0.2.1:7600", address)
+		f.Problem(field, "%q is not HOST:PORT; write it as 192.0.2.1:7600", address)
 	}
 }
 

@@ -83,7 +83,7 @@ func Load(f Files, o Options) (*Identity, error) {
 	id.seen = stamps(f)
 	m, err := id.read()
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; \"hostd pki init\" and \"hostd pki issue\" make what is needed", err)
+		err = fmt.Errorf("%w; \"hostd pki init\" and \"hostd pki issue\" create what is needed", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read this host's certificate: %w", err)
@@ -133,7 +133,7 @@ func readAuthorities(path string) (*x509.CertPool, error) {
 	roots := x509.NewCertPool()
 	for _, c := range all {
 		if !c.BasicConstraintsValid || !c.IsCA {
-			return nil, fmt.Errorf("%s: the certificate of %q is no authority's; only those belong there", path, c.Subject)
+			return nil, fmt.Errorf("%s: the certificate of %q is not a CA certificate; this file may hold only those", path, c.Subject)
 		}
 		roots.AddCert(c)
 	}
@@ -143,7 +143,7 @@ func readAuthorities(path string) (*x509.CertPool, error) {
 // check that others will accept the certificate.
 func (id *Identity) check(m *material) error {
 	if h := id.host; h != "" && (m.own.Leaf.Subject.CommonName != h || !slices.Contains(m.own.Leaf.DNSNames, h)) {
-		return fmt.Errorf("%s is of %q with the DNS names %q; this is host %q, which must be both its common name and one of its DNS names",
+		return fmt.Errorf("%s names %q, with the DNS names %q; this is host %q, which must be both the common name and a DNS name",
 			id.files.Cert, m.own.Leaf.Subject.CommonName, m.own.Leaf.DNSNames, h)
 	}
 	var between []*x509.Certificate
@@ -236,7 +236,7 @@ func (id *Identity) Client(host string, protos ...string) *tls.Config {
 	}
 	c.VerifyConnection = func(s tls.ConnectionState) error {
 		if len(s.PeerCertificates) == 0 {
-			return errors.New("the server showed no certificate")
+			return errors.New("the server sent no certificate")
 		}
 		if err := id.verify(id.material(), s.PeerCertificates, host, x509.ExtKeyUsageServerAuth); err != nil {
 			return fmt.Errorf("the server's certificate: %w", err)
@@ -251,15 +251,15 @@ func (id *Identity) Client(host string, protos ...string) *tls.Config {
 // its DNS names. It fails before the handshake is complete.
 func PeerName(s tls.ConnectionState) (string, error) {
 	if !s.HandshakeComplete || len(s.PeerCertificates) == 0 {
-		return "", errors.New("the peer has shown no certificate")
+		return "", errors.New("the peer sent no certificate")
 	}
 	c := s.PeerCertificates[0]
 	name := c.Subject.CommonName
 	if strings.EqualFold(name, Cluster) {
-		return "", fmt.Errorf("the peer's certificate is of %q, which is every host's name and no host's own", name)
+		return "", fmt.Errorf("the peer's certificate names %q, which all hosts share: it must name one host", name)
 	}
 	if !slices.Contains(c.DNSNames, name) {
-		return "", fmt.Errorf("the peer's certificate is of %q, which is not among its DNS names %q", name, c.DNSNames)
+		return "", fmt.Errorf("the peer's certificate names %q, which is not among its DNS names %q", name, c.DNSNames)
 	}
 	return name, nil
 }

@@ -52,7 +52,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"over", "expired", nil, Options{Now: at(HostValidity + time.Hour)}},
 		{"not begun", "not yet valid", nil, Options{Now: at(-2 * clockSlack)}},
 		{"another host", `this is host "b"`, nil, Options{Host: "b"}},
-		{"a host as authority", "no authority's", func(t *testing.T, dir string, f *Files) { f.CA = f.Cert }, Options{}},
+		{"a host as authority", "not a CA certificate", func(t *testing.T, dir string, f *Files) { f.CA = f.Cert }, Options{}},
 		{"a key as authority", "only certificates", func(t *testing.T, dir string, f *Files) { f.CA = f.Key }, Options{}},
 		{"empty authority", "no certificate", func(t *testing.T, dir string, f *Files) { put(t, f.CA, 0o644) }, Options{}},
 		{"bundle cut short", "1 of its 2 certificates", func(t *testing.T, dir string, f *Files) {

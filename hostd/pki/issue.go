@@ -63,11 +63,11 @@ func (o *InitOptions) complete() error {
 		lower := strings.ToLower(h)
 		switch {
 		case !hostName.MatchString(h):
-			return fmt.Errorf("%q is no host name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", h)
+			return fmt.Errorf("%q is not a valid host name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", h)
 		case lower == authorityName || lower == Cluster:
-			return fmt.Errorf("a host cannot be named %q: that is the authority's or every host's", h)
+			return fmt.Errorf("a host cannot be named %q: that name is reserved for the authority or for all hosts together", h)
 		case seen[lower]:
-			return fmt.Errorf("host %q is named twice; upper and lower case are the same here", h)
+			return fmt.Errorf("host %q is listed twice; case is ignored here", h)
 		}
 		seen[lower] = true
 	}
@@ -134,10 +134,10 @@ func issue(dir, host string, renew bool, o InitOptions) error {
 	}
 	missing := absent(dir, host)
 	if !renew && missing != nil {
-		return fmt.Errorf("%w; to replace it, renew it", missing)
+		return fmt.Errorf("%w; to replace it, use --renew", missing)
 	}
 	if renew && missing == nil {
-		return errors.New("there is none to renew; make it without renewing")
+		return errors.New("there is no certificate to renew; leave out --renew")
 	}
 	authority, err := readAuthority(dir)
 	if err != nil {
@@ -159,7 +159,7 @@ func absent(dir string, names ...string) error {
 		for _, path := range []string{filepath.Join(dir, n+".crt"), filepath.Join(dir, n+".key")} {
 			_, err := os.Lstat(path)
 			if err == nil {
-				return fmt.Errorf("%s exists; nothing was made", path)
+				return fmt.Errorf("%s already exists; nothing was created", path)
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -179,7 +179,7 @@ func alone(dir, host string) error {
 	for _, e := range entries {
 		other, ok := strings.CutSuffix(e.Name(), ".crt")
 		if ok && other != host && strings.EqualFold(other, host) {
-			return fmt.Errorf("host %q is there already; upper and lower case are the same here", other)
+			return fmt.Errorf("host %q already exists; case is ignored here", other)
 		}
 	}
 	return nil
@@ -203,7 +203,7 @@ func newAuthority(o InitOptions) (*pair, error) {
 func newHost(host string, authority *pair, o InitOptions) (*pair, error) {
 	end := authority.certificate.NotAfter
 	if !o.Now().Before(end) {
-		return nil, fmt.Errorf("the authority's own time was over at %s; make a new one", end)
+		return nil, fmt.Errorf("the authority expired at %s; make a new one", end)
 	}
 	if own := o.Now().Add(o.Host); own.Before(end) {
 		end = own
@@ -257,7 +257,7 @@ func readAuthority(dir string) (*pair, error) {
 			return &pair{name: authorityName, certificate: c, key: key}, nil
 		}
 	}
-	return nil, fmt.Errorf("%s.key is the key of no authority in %s.crt", path, path)
+	return nil, fmt.Errorf("%s.key does not belong to any authority in %s.crt", path, path)
 }
 
 // Certificates of a PEM file, at least one, in their order. A file that holds
@@ -274,7 +274,7 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("%s holds a %s; only certificates belong there", path, block.Type)
+			return nil, fmt.Errorf("%s holds a %s; it may hold only certificates", path, block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {

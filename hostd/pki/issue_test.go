@@ -78,7 +78,7 @@ func TestInitReplacesNothing(t *testing.T) {
 			put(t, filepath.Join(dir, file), 0o644, []byte("mine"))
 			before := contents(t, dir)
 			err := Init(dir, InitOptions{Hosts: []string{"a", "b"}})
-			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, file)+" exists") {
+			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, file)+" already exists") {
 				t.Errorf("got %v", err)
 			}
 			same(t, dir, before)
@@ -144,10 +144,10 @@ func TestIssue(t *testing.T) {
 		same(t, dir, before)
 	}
 	refused("a", false, InitOptions{}, "exists")
-	refused("b", true, InitOptions{}, "none to renew")
-	refused("A", false, InitOptions{}, `"a" is there already`)
+	refused("b", true, InitOptions{}, "no certificate to renew")
+	refused("A", false, InitOptions{}, `"a" already exists`)
 	refused("ca", true, InitOptions{}, "cannot be named")
-	refused("b", false, InitOptions{Now: func() time.Time { return time.Now().Add(AuthorityValidity) }}, "authority's own time")
+	refused("b", false, InitOptions{Now: func() time.Time { return time.Now().Add(AuthorityValidity) }}, "the authority expired")
 	if err := Issue(dir, "b", false, InitOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestIssueFromBundle(t *testing.T) {
 	}
 	load(t, dir, "a", Options{})
 	put(t, ca, 0o644, get(t, filepath.Join(other, "ca.crt")))
-	if err := Issue(dir, "b", false, InitOptions{}); err == nil || !strings.Contains(err.Error(), "key of no authority") {
+	if err := Issue(dir, "b", false, InitOptions{}); err == nil || !strings.Contains(err.Error(), "does not belong to any authority") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -215,7 +215,7 @@ func (m *Mux) handshake(ctx context.Context, conn net.Conn) (*branch, net.Conn, 
 		b = m.protocols[""]
 	}
 	if b == nil {
-		return nil, nil, errors.New("it names no protocol that is spoken here")
+		return nil, nil, errors.New("it offers no protocol that this server speaks")
 	}
 	return b, secured, nil
 }

@@ -21,10 +21,10 @@ func Secret(what, path string) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("the %s %s is open to others than its owner (mode %#o); make it 0600", what, path, mode)
+		return fmt.Errorf("the %s %s is accessible to users other than its owner (mode %#o); change its mode to 0600", what, path, mode)
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-		return fmt.Errorf("the %s %s belongs to user %d, who can read and change it, and this process runs as user %d; chown it", what, path, s.Uid, os.Geteuid())
+		return fmt.Errorf("the %s %s belongs to user %d, who can read and change it, and this process runs as user %d; change its owner", what, path, s.Uid, os.Geteuid())
 	}
 	return nil
 }
@@ -86,19 +86,19 @@ func keyBlock(path string) (*pem.Block, error) {
 	}
 	switch n := count(blocks, isKey); {
 	case n == 0 && len(blocks) > 0:
-		return nil, fmt.Errorf("%s holds no private key, but a %s", path, blocks[0].Type)
+		return nil, fmt.Errorf("%s holds a %s, not a private key", path, blocks[0].Type)
 	case n == 0:
 		return nil, fmt.Errorf("%s holds no private key in PEM", path)
 	case n > 1:
-		return nil, fmt.Errorf("%s holds %d private keys; leave the one of the certificate", path, n)
+		return nil, fmt.Errorf("%s holds %d private keys; keep only the one of the certificate", path, n)
 	}
 	for _, b := range blocks {
 		switch {
 		case !isKey(b):
 		case b.Type == "ENCRYPTED PRIVATE KEY", strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED"):
-			return nil, fmt.Errorf("the key %s is encrypted, and nobody is there to give its password; decrypt it (openssl pkey -in FILE -out FILE) and keep it 0600", path)
+			return nil, fmt.Errorf("the key %s is encrypted, and a daemon cannot be asked for its password; decrypt it (openssl pkey -in FILE -out FILE) and keep it 0600", path)
 		case b.Type == "OPENSSH PRIVATE KEY":
-			return nil, fmt.Errorf("the key %s is in OpenSSH's format; make it PEM (ssh-keygen -p -m PEM, or a new key)", path)
+			return nil, fmt.Errorf("the key %s is in OpenSSH format; convert it to PEM (ssh-keygen -p -m PEM, or a new key)", path)
 		default:
 			return b, nil
 		}
@@ -135,7 +135,7 @@ func noCertificate(certPath, keyPath string, blocks []*pem.Block) error {
 		return fmt.Errorf("%s holds the key and %s the certificate: they are swapped", certPath, keyPath)
 	}
 	if len(blocks) > 0 {
-		return fmt.Errorf("%s holds no certificate, but a %s", certPath, blocks[0].Type)
+		return fmt.Errorf("%s holds a %s, not a certificate", certPath, blocks[0].Type)
 	}
 	return fmt.Errorf("%s holds no certificate in PEM", certPath)
 }
@@ -151,7 +151,7 @@ func misplaced(blocks []*pem.Block, key *pem.Block, err error) error {
 			continue
 		}
 		if _, fits := tls.X509KeyPair(pem.EncodeToMemory(b), pem.EncodeToMemory(key)); fits == nil {
-			return fmt.Errorf("the key is that of certificate %d in the file: put it first, before those of its authorities (%w)", n, err)
+			return fmt.Errorf("the key belongs to certificate %d in the file: put that certificate first, before its authorities (%w)", n, err)
 		}
 	}
 	return err
@@ -168,11 +168,11 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is no key in PKCS #8", path), err)
+		return nil, errors.Join(fmt.Errorf("%s is not a PKCS #8 key", path), err)
 	}
 	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("%s is no ECDSA key", path)
+		return nil, fmt.Errorf("%s is not an ECDSA key", path)
 	}
 	return key, nil
 }

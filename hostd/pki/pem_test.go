@@ -132,8 +132,8 @@ func TestFilesThatMakeNoSense(t *testing.T) {
 		"a key of DER":      {func(t *testing.T, f Files) { b, _ := pem.Decode(get(t, f.Key)); put(t, f.Key, 0o600, b.Bytes) }, "is DER"},
 		"UTF-16":            {func(t *testing.T, f Files) { put(t, f.Key, 0o600, []byte("\xff\xfe-\x00-\x00")) }, "UTF-16"},
 		"a cert cut short":  {func(t *testing.T, f Files) { b := get(t, f.Cert); put(t, f.Cert, 0o644, b[:len(b)/2]) }, "cut short"},
-		"authority's first": {func(t *testing.T, f Files) { put(t, f.Cert, 0o644, get(t, f.CA), get(t, f.Cert)) }, "put it first"},
-		"key in CA file":    {func(t *testing.T, f Files) { put(t, f.CA, 0o600, get(t, f.CA), get(t, f.Key)) }, "only certificates belong there"},
+		"authority's first": {func(t *testing.T, f Files) { put(t, f.Cert, 0o644, get(t, f.CA), get(t, f.Cert)) }, "put that certificate first"},
+		"key in CA file":    {func(t *testing.T, f Files) { put(t, f.CA, 0o600, get(t, f.CA), get(t, f.Key)) }, "it may hold only certificates"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := filesOf(authorityOf(t, "a"), "a")

@@ -28,7 +28,7 @@ func IsMachineType(name string) bool { return machineType.MatchString(name) }
 
 func (m Machine) check(f *yamlfile.File) {
 	if !machineName.MatchString(m.Name) {
-		f.Problem("name", "%q is no machine name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", m.Name)
+		f.Problem("name", "%q is not a valid machine name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit", m.Name)
 	}
 	const mib, least, most = 1 << 20, 16 << 20, 4 << 40
 	if m.Memory < least || m.Memory > most || m.Memory%mib != 0 {
@@ -38,12 +38,12 @@ func (m Machine) check(f *yamlfile.File) {
 		f.Problem("cpus", "%d: want 1 to 255", m.CPUs)
 	}
 	if !machineType.MatchString(m.Machine) {
-		f.Problem("machine", "%q: want pc, q35, or one version of them as QEMU names it, pc-i440fx-10.0 or pc-q35-10.0 for instance", m.Machine)
+		f.Problem("machine", "%q: want pc, q35, or a version of one as QEMU names it, such as pc-i440fx-10.0 or pc-q35-10.0", m.Machine)
 	}
 	m.checkBoot(f)
 	m.checkPorts(f)
 	if m.Agent.Enabled && !channelName.MatchString(m.Agent.Channel) {
-		f.Problem("agent.channel", "%q is no channel name: 1 to 63 letters, digits, dots, dashes and underscores", m.Agent.Channel)
+		f.Problem("agent.channel", "%q is not a valid channel name: 1 to 63 letters, digits, dots, dashes and underscores", m.Agent.Channel)
 	}
 	m.checkExtraArgs(f)
 	m.Protection.check(f)
@@ -54,7 +54,7 @@ func (m Machine) checkBoot(f *yamlfile.File) {
 		f.Problem("kernel", "give a kernel or a disk to boot from")
 	}
 	if m.Kernel == "" && (m.Initrd != "" || m.Append != "") {
-		f.Problem("initrd", "initrd and append go with a kernel")
+		f.Problem("initrd", "initrd and append need a kernel")
 	}
 	paths := [][2]string{{"kernel", m.Kernel}, {"initrd", m.Initrd}, {"console", m.Console}}
 	if m.Disk != nil {
@@ -72,7 +72,7 @@ func (m Machine) checkBoot(f *yamlfile.File) {
 	}
 	for _, p := range paths {
 		if field, path := p[0], p[1]; path != "" && !filepath.IsAbs(path) {
-			f.Problem(field, "%q is no absolute path: the standby reads the same file", path)
+			f.Problem(field, "%q is not an absolute path: the standby reads the same file", path)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func (m Machine) checkPorts(f *yamlfile.File) {
 			unique(field+name, value)
 		}
 		if p.MAC == (MAC{}) || p.MAC[0]&1 != 0 {
-			f.Problem(field+".mac", "%v is not the address of one card", p.MAC)
+			f.Problem(field+".mac", "%v is not a unicast MAC address", p.MAC)
 		}
 		unique(field+".mac", p.MAC.String())
 		for j, a := range p.Addresses {
@@ -120,7 +120,7 @@ func unfit(a netip.Addr) string {
 	case a.Is4In6():
 		return "is an IPv4 address in IPv6 form; write " + a.Unmap().String()
 	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return "is not the address of one host"
+		return "cannot be the address of a guest"
 	}
 	return ""
 }
@@ -135,7 +135,7 @@ var owned = []string{"-name", "-machine", "-M", "-m", "-smp", "-qmp", "-incoming
 func (m Machine) checkExtraArgs(f *yamlfile.File) {
 	for i, a := range m.ExtraArgs {
 		if slices.Contains(owned, "-"+strings.TrimLeft(a, "-")) && strings.HasPrefix(a, "-") {
-			f.Problem(fmt.Sprintf("extra-args[%d]", i), "%s is the daemon's to set", a)
+			f.Problem(fmt.Sprintf("extra-args[%d]", i), "%s is set by the daemon", a)
 		}
 	}
 }

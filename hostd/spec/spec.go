@@ -56,7 +56,7 @@ type MAC [6]byte
 func (m *MAC) UnmarshalText(b []byte) error {
 	a, err := net.ParseMAC(string(b))
 	if err != nil || len(a) != len(m) {
-		return fmt.Errorf("%q is no MAC address; write it as 52:54:00:00:00:01", b)
+		return fmt.Errorf("%q is not a MAC address; write it as 52:54:00:00:00:01", b)
 	}
 	copy(m[:], a)
 	return nil
