@@ -14,7 +14,7 @@ import (
 // machine takes fewer.
 func TestThousandCheckpoints(t *testing.T) {
 	s := newStage(t, 5*time.Minute, scene.Options{})
-	warm := uint64(s.Pace.Count(200, 100))
+	warm := uint64(s.Pace.Count(200, 50))
 	all := warm + uint64(s.Pace.Count(1000, 150))
 	interval := s.Pace.Limit(50 * time.Millisecond)
 	s.start()

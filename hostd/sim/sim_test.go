@@ -41,8 +41,8 @@ func TestSimulation(t *testing.T) {
 	n := *runs
 	if n == 0 {
 		n = ordinaryRuns
-		if p := pace.Here(); p.Slow() {
-			n = p.Count(n, n/10)
+		if pace.Here().Slow() {
+			n /= 20
 		}
 	}
 	var next atomic.Int64
