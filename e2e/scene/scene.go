@@ -124,10 +124,13 @@ func DefaultQEMU(build string) string {
 // long as it is the newest. Where the oldest is the default, newer ones are left out.
 func Series(build string) []string {
 	oldest, newest := "10.0", "11"
-	if DefaultQEMU(build) == newest {
-		return []string{newest, oldest}
+	if DefaultQEMU(build) != newest {
+		return []string{oldest}
 	}
-	return []string{oldest}
+	if _, err := os.Stat(QEMUProgram(build, oldest)); err != nil {
+		return []string{newest} // set-up leaves it out on a slow machine
+	}
+	return []string{newest, oldest}
 }
 
 // patient lets a host of a slow machine wait longer before it believes that

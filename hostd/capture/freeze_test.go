@@ -297,6 +297,7 @@ func TestAQEMUThatWaitsForAGuest(t *testing.T) {
 			if err := capture.Free(ctx, client); !errors.Is(err, want) {
 				t.Error(err)
 			}
+			client.Close() // nobody tells it anything any more
 			if slices.Contains(q.told, "migrate_cancel") {
 				t.Errorf("told %q", q.told)
 			}

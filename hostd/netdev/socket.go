@@ -67,8 +67,11 @@ type Socket struct {
 // Index of the interface that the socket was opened on.
 func (s *Socket) Index() int { return s.index }
 
-// Calls counts the system calls, for who measures; nothing may pass meanwhile.
-func (s *Socket) Calls() (reads, writes uint64) { return s.reads, s.writes }
+// Reads counts the system calls that read, for who measures; nothing may be read meanwhile.
+func (s *Socket) Reads() uint64 { return s.reads }
+
+// Writes counts those that write; nothing may be written meanwhile.
+func (s *Socket) Writes() uint64 { return s.writes }
 
 // Open a socket on an interface.
 func Open(ifname string) (*Socket, error) {

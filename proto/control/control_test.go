@@ -34,7 +34,6 @@ func messages() map[string]proto.Message {
 		"protect": &ProtectRequest{Name: "nat", Standby: "b", Wait: true},
 		"events":  &EventsRequest{Name: "nat", Checkpoints: true},
 		"event": &Event{TimeUnixNanos: 1 << 60, Host: "a", Machine: "nat", Kind: "checkpoint", Message: "m", Role: "protected", Epoch: 17, Generation: 3,
-			Attributes: map[string]string{"a": "1", "b": "2"},
 			Checkpoint: &Checkpoint{Epoch: 17, StartedUnixNanos: 1 << 60, QuiesceUs: 1, StopUs: 2, CopyUs: 3, PauseUs: 4, TotalUs: 5, CommitUs: 6,
 				Pages: 7, ZeroPages: 8, Bytes: 9, DeviceBytes: 10, Quiesced: true, Forced: true, OutputFrames: 11}},
 	}
