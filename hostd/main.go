@@ -94,8 +94,8 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 		return err
 	}
 	defer records.close()
-	o := daemon.Options{Config: c, Identity: own, Arbiter: records, Faults: faults, Log: log,
-		Version: versionText(), Accel: accel, User: user, Supervise: func() (int, error) { return spawnSupervisor(c) }, Keep: keeper, GoesDown: hostGoesDown}
+	o := options(c, log)
+	o.Identity, o.Arbiter, o.Faults, o.Accel, o.User = own, records, faults, accel, user
 	m, err := keepMember(c, log)
 	if err != nil {
 		return err
@@ -105,6 +105,12 @@ func serve(ctx context.Context, c config.Config, log hclog.Logger) error {
 		o.Member = m
 	}
 	return daemon.Serve(ctx, o)
+}
+
+// options of a daemon that are this program's own.
+func options(c config.Config, log hclog.Logger) daemon.Options {
+	return daemon.Options{Config: c, Log: log, Version: versionText(),
+		Supervise: func() (int, error) { return spawnSupervisor(c) }, Keep: keeper, GoesDown: hostGoesDown}
 }
 
 // witness takes part in the arbiter and runs no machines.

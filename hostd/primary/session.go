@@ -38,7 +38,6 @@ type Gate interface {
 	Cut(epoch uint64) *gate.Output
 	Held() <-chan struct{}
 	Addresses() []gate.Address
-	Links() []gate.Link
 	MTU(port int) int
 	StartLog(how gate.Log, limit uint64)
 	StopLog()
@@ -47,7 +46,6 @@ type Gate interface {
 	LogBehind() uint64
 	Stored(number uint64)
 	Arrived() uint64
-	DrainInput()
 }
 
 // QEMU is what a primary needs of the one that runs the machine.
@@ -105,7 +103,8 @@ type Options struct {
 
 // Session of a primary with a standby, from the connection until either ends. One
 // goroutine takes checkpoints and ships them, one at a time: while the standby is slow
-// epochs grow longer, and what is held here is never more than one epoch.
+// epochs grow longer, and what is held here is never more than one epoch. The role
+// machine's owner calls its methods, one at a time, but for those that say otherwise.
 type Session struct {
 	o       Options
 	log     hclog.Logger
@@ -145,7 +144,7 @@ type Session struct {
 	logHead []byte
 }
 
-// Link to the standby, or nil while there is none. It is for those who do not wait until the standby is prepared.
+// Link to the standby, or nil while there is none. It may be called concurrently.
 func (p *Session) Link() *link.Link {
 	p.linking.Lock()
 	defer p.linking.Unlock()

@@ -66,8 +66,6 @@ func (w *wires) OpenInput()                       { w.call("open") }
 func (w *wires) AwaitTaken(context.Context) error { w.call("taken"); return nil }
 func (w *wires) CommitInput()                     { w.call("commit") }
 func (w *wires) StopLog()                         { w.call("stop log") }
-func (w *wires) DrainInput()                      { w.call("drain") }
-func (w *wires) Links() []gate.Link               { return nil }
 func (w *wires) MTU(int) int                      { return w.mtu }
 func (w *wires) Held() <-chan struct{}            { return w.held }
 func (w *wires) ToLog() <-chan struct{}           { return w.toLog }
