@@ -66,7 +66,7 @@ var rules = map[string]rule{
 		tests: words("e2e/falseqemu hostd/machine hostd/pki hostd/replica hostd/standby hostd/yamlfile")},
 	"hostd/standby": {imports: words("hostd/fault hostd/gate hostd/link hostd/pair hostd/replica hostd/spec hostd/status proto/replica qmp"),
 		tests: words("e2e/falseqemu hostd/machine hostd/pack")},
-	"hostd/warning": {imports: words("hostd/gate hostd/pair hostd/policy hostd/primary hostd/status")},
+	"hostd/warning": {imports: words("hostd/gate hostd/pair hostd/policy hostd/status")},
 
 	// What an operator meets, and what joins all.
 	"hostd/api":       {imports: words("hostd/spec hostd/status proto/control"), tests: words("hostd/pair")},

@@ -49,7 +49,7 @@ func scrubs(s status.Scrubs) *control.Scrubs {
 	return &control.Scrubs{Runs: s.Runs, Pages: s.Pages, WrongPages: s.WrongPages, LastUnixNanos: s.Last.UnixNano()}
 }
 
-func event(host string, e status.Event) *control.Event {
+func event(host string, e *status.Event) *control.Event {
 	return &control.Event{TimeUnixNanos: e.Time.UnixNano(), Host: host, Machine: e.Machine, Kind: string(e.Kind), Message: e.Message,
 		Role: string(e.Role), Epoch: e.Epoch, Generation: e.Generation, Checkpoint: checkpoint(e.Checkpoint)}
 }

@@ -80,7 +80,7 @@ func (s *service) Scrub(ctx context.Context, r *control.MachineRequest) (*contro
 func (s *service) Events(r *control.EventsRequest, stream grpc.ServerStreamingServer[control.Event]) error {
 	past, next, cancel := s.d.Events().Subscribe()
 	defer cancel()
-	send := func(e status.Event) error {
+	send := func(e *status.Event) error {
 		if r.Name != "" && r.Name != e.Machine || e.Checkpoint != nil && !r.Checkpoints {
 			return nil
 		}

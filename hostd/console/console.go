@@ -4,6 +4,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -136,6 +137,7 @@ type keeper struct {
 
 func (k *keeper) write(b *buffer) {
 	defer k.close()
+	k.lock()
 	for ended := false; !ended; {
 		var p []byte
 		var dropped int
@@ -144,6 +146,14 @@ func (k *keeper) write(b *buffer) {
 		k.gap += dropped
 	}
 	k.append(nil) // tells of a gap at the end
+}
+
+// lock a file that is there at once: who begins it anew must not miss a keeper that has
+// written nothing yet. What cannot be opened now is tried again with what is to be written.
+func (k *keeper) lock() {
+	if info, err := os.Stat(k.o.Path); err == nil && info.Mode().IsRegular() {
+		k.file, _ = open(k.o.Path)
+	}
 }
 
 // append to the file, after a word about what could not be written before.
@@ -202,12 +212,17 @@ func (k *keeper) some(p []byte) (n int, err error) {
 // turnOver moves the file's content to the older file, and begins it anew. Where it
 // cannot be moved it is lost: the bound holds.
 func (k *keeper) turnOver(size int64) error {
-	if err := k.keepOlder(size); err != nil {
+	if err := k.keepOlder(size); errors.Is(err, errBegunAnew) {
+		k.o.Log.Error("what a machine prints is lost: its file was begun anew for the next one", "file", k.o.Path)
+	} else if err != nil {
 		k.o.Log.Error("older part of what a machine printed lost", "file", k.o.Path, "error", err)
 		os.Remove(k.o.Path + ".1")
 	}
 	return k.file.Truncate(0)
 }
+
+// errBegunAnew says that another file has the path: neither it nor what is beside it is ours.
+var errBegunAnew = errors.New("the file was begun anew")
 
 func (k *keeper) keepOlder(size int64) error {
 	from, err := os.Open(k.o.Path)
@@ -215,6 +230,9 @@ func (k *keeper) keepOlder(size int64) error {
 		return err
 	}
 	defer from.Close()
+	if same, err := sameFile(from, k.file); err != nil || !same {
+		return cmp.Or(err, errBegunAnew)
+	}
 	older := k.o.Path + ".1"
 	if err := os.Remove(older); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -226,6 +244,12 @@ func (k *keeper) keepOlder(size int64) error {
 	tail := min(size, k.room) // more is there only if somebody else has written it
 	_, err = io.Copy(to, io.NewSectionReader(from, size-tail, tail))
 	return errors.Join(err, to.Close())
+}
+
+func sameFile(a, b *os.File) (bool, error) {
+	infoA, errA := a.Stat()
+	infoB, errB := b.Stat()
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB), errors.Join(errA, errB)
 }
 
 func (k *keeper) close() {
@@ -245,7 +269,8 @@ func open(path string) (*os.File, error) {
 		return nil, err
 	}
 	if raw, err := f.SyscallConn(); err == nil { // Fd would make it wait
-		_ = raw.Control(func(fd uintptr) { _ = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
+		l := unix.Flock_t{Type: unix.F_WRLCK}
+		_ = raw.Control(func(fd uintptr) { _ = unix.FcntlFlock(fd, unix.F_OFD_SETLK, &l) })
 	}
 	return f, nil
 }

@@ -66,7 +66,11 @@ func TestAFileThatIsWrittenIsLocked(t *testing.T) {
 		f, _ = os.Open(path)
 	}
 	defer f.Close()
-	free := func() bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
+	free := func() bool {
+		l := unix.Flock_t{Type: unix.F_WRLCK}
+		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l)
+		return err == nil && l.Type == unix.F_UNLCK
+	}
 	for info, _ := f.Stat(); info.Size() == 0; info, _ = f.Stat() { // it is locked before it is written
 	}
 	if free() {
@@ -78,6 +82,46 @@ func TestAFileThatIsWrittenIsLocked(t *testing.T) {
 	}
 	if !free() {
 		t.Error("it stays locked")
+	}
+}
+
+// TestAFileThatWasBegunAnew is not touched by who writes the last one: nor is its older part.
+func TestAFileThatWasBegunAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := make(chan error, 1)
+	go func() { kept <- Keep(r, options(path, Least)) }()
+	if _, err := w.WriteString("words"); err != nil {
+		t.Fatal(err)
+	}
+	for len(read(t, path)) == 0 {
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	others := map[string]string{path: "another's", path + ".1": "another's older part"}
+	for name, text := range others {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Write(lines(Least / 8)); err != nil { // more than fits, so that it turns over
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range others {
+		if b := read(t, name); string(b) != text {
+			t.Errorf("%s is %q", name, b)
+		}
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	prepareLimit  = 60 * time.Second
 	leaveLimit    = 30 * time.Second
 	leaveRetry    = time.Second
 	takeoverLimit = primary.HandoverLimit / 2

@@ -44,7 +44,7 @@ func TestTheMembersEndIsTold(t *testing.T) {
 	heard(t, events, "the arbiter's member on this host runs again")
 }
 
-func heard(t *testing.T, events <-chan status.Event, message string) {
+func heard(t *testing.T, events <-chan *status.Event, message string) {
 	t.Helper()
 	if e := <-events; e.Kind != status.Arbiter || e.Machine != "" || e.Message != message {
 		t.Errorf("event %v", e)

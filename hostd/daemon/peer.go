@@ -11,6 +11,7 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/compat"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
+	"github.com/stillpoint-ft/stillpoint/hostd/primary"
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 	"github.com/stillpoint-ft/stillpoint/hostd/voice"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
@@ -77,7 +78,7 @@ func (d *Daemon) prepareStandby(l *link.Link, peer string) error {
 func (d *Daemon) confirm(ctx context.Context, machine, primary string, generation uint64) error {
 	err := d.voices.Confirm(ctx, machine, primary, generation, claimLimit)
 	if errors.Is(err, voice.ErrSilent) {
-		d.log.Warn("the arbiter does not answer; this host becomes a standby, and takes nothing over before it does", "machine", machine, "primary", primary, "error", err)
+		d.log.Warn("this host becomes a standby, and takes nothing over before the arbiter answers", "machine", machine, "primary", primary, "error", err)
 		return nil
 	}
 	return err
@@ -124,7 +125,7 @@ func (d *Daemon) welcome(l *link.Link) (replica.Hello, error) {
 func (d *Daemon) becomeStandby(l *link.Link, hello replica.Hello, generation uint64, s spec.Machine) error {
 	ctx, cancel := d.whileLinked(l)
 	defer cancel()
-	ctx, end := context.WithTimeout(ctx, prepareLimit)
+	ctx, end := context.WithTimeout(ctx, primary.PrepareLimit)
 	defer end()
 	release, err := d.reserveSoon(ctx, s.Name)
 	if err != nil {

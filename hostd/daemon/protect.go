@@ -20,7 +20,7 @@ func (g *guest) startProtection(peer string) {
 		Detection: g.d.config.Detection, Limits: g.d.config.Limits, Compression: g.d.config.Link, Stream: g.d.streamLimits(g.spec),
 		Gate: g.gate, QEMU: g.qemu, State: g.state,
 		Ready: g.hasLeftCOLO, Dial: func(ctx context.Context) (net.Conn, error) { return g.d.dial(ctx, peer) },
-		Release: g.releaseUntil, PassUntil: g.passUntil,
+		Release: g.releaseUntil, PassUntil: g.passUntil, PassNoMore: g.passNoMore,
 		Holds: func(ctx context.Context, generation uint64) (bool, error) {
 			return g.d.voices.Holds(ctx, g.name, generation)
 		},

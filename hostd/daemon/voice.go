@@ -40,13 +40,10 @@ func (g *guest) releaseUntil(epoch uint64, until time.Time) (all, spoken bool) {
 	return all, spoken
 }
 
-// passUntil lets output that is not held for its commit leave until then; no more where
-// that is zero, whatever the door.
+func (g *guest) passNoMore() { g.gate.PassUntil(time.Time{}) }
+
+// passUntil lets output that is not held for its commit leave until then.
 func (g *guest) passUntil(until time.Time) {
-	if until.IsZero() {
-		g.gate.PassUntil(until)
-		return
-	}
 	g.door.Speak(func() { g.gate.PassUntil(until) })
 }
 

@@ -84,12 +84,20 @@ func (m *Machine) awaitLock() {
 		return // there is none, or newLog tells why
 	}
 	defer f.Close()
-	for began := time.Now(); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(keeperLook) {
+	for began := time.Now(); locked(f); time.Sleep(keeperLook) {
 		if time.Since(began) > keeperPatience {
 			m.warnOfDisk()
 			return
 		}
 	}
+}
+
+// locked reports that somebody holds a lock on a file. It takes none itself, which a keeper
+// could meet.
+func locked(f *os.File) bool {
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l)
+	return err == nil && l.Type != unix.F_UNLCK
 }
 
 func (m *Machine) warnOfDisk() {

@@ -11,6 +11,15 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/spec"
 )
 
+// lock a file as its keeper does.
+func lock(t *testing.T, f *os.File) {
+	t.Helper()
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestANewLogHasNothingOfTheLast: the keeper of an earlier QEMU, which this daemon need not
 // have started, has written what it has before the log begins anew.
 func TestANewLogHasNothingOfTheLast(t *testing.T) {
@@ -19,9 +28,7 @@ func TestANewLogHasNothingOfTheLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Flock(int(keeper.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	lock(t, keeper)
 	begun := make(chan error, 1)
 	go func() {
 		f, err := m.newLog()
@@ -61,9 +68,7 @@ func TestALogThatStaysLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer keeper.Close()
-	if err := unix.Flock(int(keeper.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	lock(t, keeper)
 	f, err := m.newLog()
 	if err != nil {
 		t.Fatal(err)

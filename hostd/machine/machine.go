@@ -318,10 +318,10 @@ func (m *Machine) cleanUp() {
 		}
 	}
 	m.closeRAM()
-	m.awaitKeeper()
 	if !m.own {
-		return // a QEMU that was refused for another one
+		return // a QEMU that was refused for another one, whose keeper goes on
 	}
+	m.awaitKeeper()
 	for _, path := range append(m.sockets(), m.RAMFile()) {
 		os.Remove(path)
 	}

@@ -21,10 +21,10 @@ func (p *Session) keepPassing() {
 		select {
 		case <-tick.C:
 		case <-p.link.Done():
-			p.o.PassUntil(time.Time{})
+			p.o.PassNoMore()
 			return
 		case <-p.ctx.Done():
-			p.o.PassUntil(time.Time{})
+			p.o.PassNoMore()
 			return
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // writesNoDisk refuses a guest that can write to a disk, which extra-args may have given
 // it as well: what it writes is not replicated.
 func (p *Session) writesNoDisk() error {
-	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
+	ctx, cancel := context.WithTimeout(p.ctx, PrepareLimit)
 	defer cancel()
 	all, err := p.o.QEMU.Monitor().QueryBlock(ctx)
 	if err != nil {
@@ -28,7 +28,7 @@ func (p *Session) writesNoDisk() error {
 }
 
 func (p *Session) connect() error {
-	ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
+	ctx, cancel := context.WithTimeout(p.ctx, PrepareLimit)
 	defer cancel()
 	// A standby's heartbeats alone do not make it one.
 	stop := context.AfterFunc(ctx, func() {

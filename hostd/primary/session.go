@@ -90,6 +90,8 @@ type Options struct {
 	// spoken is false, and nothing leaves, where that is closed.
 	Release   func(epoch uint64, until time.Time) (all, spoken bool)
 	PassUntil func(time.Time)
+	// PassNoMore takes back what PassUntil has allowed.
+	PassNoMore func()
 	// Holds asks the arbiter whether this host has the voice by that generation still.
 	Holds func(ctx context.Context, generation uint64) (bool, error)
 	// LinksThere hears how the standby's uplinks and taps are.
@@ -174,8 +176,8 @@ func Start(ctx context.Context, o Options) *Session {
 	return p
 }
 
-// Stop ends the session and waits for it. The guest may be left stopped in COLO: Capture
-// frees it.
+// Stop ends the session and waits for it. The guest may be left stopped in COLO: who stops
+// the session has it leave by what Capture returns.
 func (p *Session) Stop() {
 	p.end()
 	if l := p.Link(); l != nil {
@@ -216,8 +218,8 @@ func (p *Session) Begin() {
 	}()
 }
 
-// post hands an event to the run loop unless the protection is being ended: the
-// run loop then waits for this protection and reads nothing.
+// post hands an event to the role machine, unless the session is being ended: who does that
+// waits for it, and takes no events.
 func (p *Session) post(e pair.Event) { p.o.Post(p.ctx, e) }
 
 // failed tells the role machine why checkpoints ended. The death of QEMU has

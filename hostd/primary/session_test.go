@@ -181,13 +181,7 @@ func newPairing(t *testing.T, g falseqemu.Guest) *pairing {
 		Stream: limits, RAMFile: x.qemu.RAMFile(), RAMBlock: machine.RAMBlock,
 		Gate: x.wires, QEMU: x.qemu, State: status.NewMachine(pair.Unprotected),
 		Ready: func() error { return nil }, Dial: x.dial,
-		Release: x.release, PassUntil: func(until time.Time) {
-			if until.IsZero() {
-				x.wires.call("pass no more")
-			} else {
-				x.wires.call("pass")
-			}
-		},
+		Release: x.release, PassUntil: func(time.Time) { x.wires.call("pass") }, PassNoMore: func() { x.wires.call("pass no more") },
 		Holds: func(ctx context.Context, _ uint64) (bool, error) {
 			select {
 			case holds, ok := <-x.holds:
@@ -693,7 +687,7 @@ func TestTornCheckpointsRest(t *testing.T) {
 	if a, b, c := tornWait(1), tornWait(2), tornWait(100); a != tornRest || b != 2*tornRest || c != tornMost {
 		t.Error(a, b, c)
 	}
-	if m := TornMessage(3); !strings.Contains(m, "3 checkpoints") {
+	if m := status.TornMessage(3); !strings.Contains(m, "3 checkpoints") {
 		t.Error(m)
 	}
 }

@@ -40,13 +40,8 @@ func (p *Session) carry(t *taken) {
 	all := p.o.State.Tear()
 	p.log.Warn("the guest's agent channel moved in a checkpoint; it is taken again", "epoch", t.epoch.Number, "in a row", p.torn)
 	if bits.OnesCount64(all) == 1 { // the first, and then ever fewer
-		p.o.Publish(status.Event{Kind: status.Torn, Epoch: t.epoch.Number, Message: TornMessage(all)})
+		p.o.Publish(status.Event{Kind: status.Torn, Epoch: t.epoch.Number, Message: status.TornMessage(all)})
 	}
-}
-
-// TornMessage tells how often checkpoints were torn.
-func TornMessage(all uint64) string {
-	return fmt.Sprintf("%d checkpoints were taken again: the guest's agent channel moved while it was stopped; their output waits for the next", all)
 }
 
 // afterTorn returns when the next checkpoint may be tried.

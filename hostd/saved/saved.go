@@ -63,18 +63,22 @@ func (d Directory) Forget(name string) error {
 	return nil
 }
 
-// Names of the machines whose state is saved; none where there is no directory yet.
+// Names of the machines whose state is saved; none where there is no directory yet. Those
+// that could be read are returned with an error, too.
 func (d Directory) Names() (names []string, err error) {
 	entries, err := os.ReadDir(string(d))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the saved states of machines cannot be read: %w; see to it that %s is a directory of this daemon's user, and restart the daemon", err, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("the saved states of machines cannot be read: %w; see to it that %s is a directory of this daemon's user, and restart the daemon", err, d)
 	}
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && spec.IsName(name) {
 			names = append(names, name)
 		}
 	}
-	return names, nil
+	return names, err
 }
 
 // Load a machine's state, and its specification. What could be read of the state is

@@ -134,8 +134,8 @@ func (s *Session) receive() {
 	}
 }
 
-// post gives up when the standby's part ends: the run loop, which waits for
-// the receiving goroutine then, takes no events.
+// post gives up when the standby's part ends: who ends it waits for the receiving goroutine
+// then, and takes no events.
 func (s *Session) post(e pair.Event) { s.o.Post(s.ctx, e) }
 
 // refuse what has come. If the fault may be this host's, the primary goes on alone and

@@ -55,31 +55,32 @@ const (
 // concurrently.
 type Events struct {
 	mu          sync.Mutex
-	past        []Event
-	subscribers map[chan Event]struct{}
+	past        []*Event
+	subscribers map[chan *Event]struct{}
 }
 
 // Publish an event. Checkpoints are not remembered.
-func (h *Events) Publish(e Event) {
+func (s *Events) Publish(event Event) {
+	e := &event
 	e.Time = time.Now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if e.Checkpoint == nil {
-		h.remember(e)
+		s.remember(e)
 	}
-	for c := range h.subscribers {
+	for c := range s.subscribers {
 		offer(c, e)
 	}
 }
 
-func (h *Events) remember(e Event) {
-	if len(h.past) == rememberedEvents {
-		h.past = append(h.past[:0], h.past[1:]...)
+func (s *Events) remember(e *Event) {
+	if len(s.past) == rememberedEvents {
+		s.past = append(s.past[:0], s.past[1:]...)
 	}
-	h.past = append(h.past, e)
+	s.past = append(s.past, e)
 }
 
-func offer(c chan Event, e Event) {
+func offer(c chan *Event, e *Event) {
 	for {
 		select {
 		case c <- e:
@@ -93,18 +94,19 @@ func offer(c chan Event, e Event) {
 	}
 }
 
-// Subscribe returns what is remembered, what comes, and the end of it.
-func (h *Events) Subscribe() (past []Event, next <-chan Event, cancel func()) {
-	c := make(chan Event, subscriberQueue)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.subscribers == nil {
-		h.subscribers = map[chan Event]struct{}{}
+// Subscribe returns what is remembered, what comes, and the end of it. All who listen share
+// the events: nobody changes them.
+func (s *Events) Subscribe() (past []*Event, next <-chan *Event, cancel func()) {
+	c := make(chan *Event, subscriberQueue)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.subscribers == nil {
+		s.subscribers = map[chan *Event]struct{}{}
 	}
-	h.subscribers[c] = struct{}{}
-	return append(past, h.past...), c, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.subscribers, c)
+	s.subscribers[c] = struct{}{}
+	return append(past, s.past...), c, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.subscribers, c)
 	}
 }

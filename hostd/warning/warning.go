@@ -8,7 +8,6 @@ import (
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/policy"
-	"github.com/stillpoint-ft/stillpoint/hostd/primary"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
 )
 
@@ -42,7 +41,7 @@ func Of(f Facts) (w []string) {
 	w = append(w, ofPackets(f)...)
 	w = append(w, ofLinks(f)...)
 	if f.Torn > 0 {
-		w = append(w, primary.TornMessage(f.Torn))
+		w = append(w, status.TornMessage(f.Torn))
 	}
 	w = append(w, ofClaims(f)...)
 	w = append(w, ofStandby(f)...)
