@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/stillpoint-ft/stillpoint/hostd/link"
 	"github.com/stillpoint-ft/stillpoint/hostd/pair"
 	"github.com/stillpoint-ft/stillpoint/hostd/standby"
 	"github.com/stillpoint-ft/stillpoint/hostd/status"
@@ -74,28 +73,4 @@ func (g *guest) dropReplica() {
 	g.qemu.Kill()
 	g.stopStandby()
 	g.d.retire(g)
-}
-
-func (g *guest) makeStandby(l *link.Link, primary string) error {
-	s, err := standby.New(g.ctx, standby.Options{Machine: g.spec, Link: l, Replica: g.d.replicaOptions(g.spec, g.qemu.RAMFile()),
-		InputLog: uint64(g.d.config.Limits.InputLog), Gate: g.gate, QEMU: g.qemu, State: g.state,
-		Post: g.postWhile, Publish: g.publish, Faults: g.d.faults, Log: g.log.Named("standby")})
-	if err != nil {
-		return err
-	}
-	g.standby = s
-	g.asStandby.Store(s)
-	g.state.SetPeer(primary)
-	return nil
-}
-
-func (g *guest) stopStandby() {
-	s := g.standby
-	if s == nil {
-		return
-	}
-	g.standby = nil
-	g.asStandby.Store(nil)
-	s.Stop()
-	g.state.SetPeer("")
 }
