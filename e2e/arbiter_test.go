@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
@@ -45,6 +46,7 @@ func TestAHostDiesWithAMemberOfTheArbiter(t *testing.T) {
 // TestThePairOutlivesTheArbiter: without a quorum the pair goes on committing;
 // a lost standby then stalls output, and says so, until the arbiter is back.
 func TestThePairOutlivesTheArbiter(t *testing.T) {
+	pace.SkipOnSlow(t, false)
 	s := newCluster(t, 2*time.Minute, scene.Options{})
 	s.protected(s.NAT())
 	traffic := s.traffic(scene.TrafficOptions{Rate: s.udp, Stream: 1})
@@ -120,6 +122,7 @@ func (s *stage) speaks(h *lab.Host) bool {
 // TestADamagedMemberTouchesNothingElse: the daemon and its machine live on, and
 // say what is wrong.
 func TestADamagedMemberTouchesNothingElse(t *testing.T) {
+	pace.SkipOnSlow(t, false)
 	s := newCluster(t, 2*time.Minute, scene.Options{})
 	before, err := s.A.Daemon()
 	s.must(err)
@@ -156,6 +159,7 @@ func TestADamagedMemberTouchesNothingElse(t *testing.T) {
 // TestAnEmptiedMember of the arbiter takes no part until an operator has replaced it.
 // Then it makes a quorum as before.
 func TestAnEmptiedMember(t *testing.T) {
+	pace.SkipOnSlow(t, false)
 	s := newCluster(t, 3*time.Minute, scene.Options{})
 	s.protected(s.NAT())
 	for _, m := range []struct {

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
-	"golang.org/x/sys/unix"
 )
 
 // TestImageEqualsRAM is what tells a right QEMU from a wrong one: the replica
@@ -42,7 +44,8 @@ func imageEqualsRAM(t *testing.T, qemu string) {
 // TestImageAfterEachProtection: the same, when the pair has come back after the
 // loss of a standby, of a daemon, and of a primary.
 func TestImageAfterEachProtection(t *testing.T) {
-	const cycles, checkpoints = 6, 6
+	const checkpoints = 6
+	cycles := pace.Here().Count(6, 2)
 	s := newStage(t, 5*time.Minute, scene.Options{Faults: true})
 	faults := map[*lab.Host]*lab.Faults{}
 	env := map[string][]string{}

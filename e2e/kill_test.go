@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -28,7 +27,7 @@ func TestQEMUKilledInEachPhase(t *testing.T) {
 		}
 		for _, phase := range chosen {
 			t.Run(phase, func(t *testing.T) {
-				pace.SkipOnSlow(t, slices.Contains(ofQEMU, phase))
+				pace.SkipOnSlow(t, phase == fault.Stopped)
 				killed(t, qemu, phase, true, func(s *stage) (time.Time, error) { return s.A.KillQEMU(scene.Machine) })
 			})
 		}
@@ -38,7 +37,7 @@ func TestQEMUKilledInEachPhase(t *testing.T) {
 func TestHostKilledInEachPhase(t *testing.T) {
 	for _, phase := range phases {
 		t.Run(phase, func(t *testing.T) {
-			pace.SkipOnSlow(t, slices.Contains(ofQEMU, phase))
+			pace.SkipOnSlow(t, phase == fault.Sent)
 			killed(t, "", phase, false, func(s *stage) (time.Time, error) { return s.A.KillAll() })
 		})
 	}

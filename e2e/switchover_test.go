@@ -36,6 +36,7 @@ func switchoverLosesNothing(t *testing.T, qemu string) {
 // TestSwitchoverToAHostWithoutTheArbiter: the standby cannot claim what it is
 // handed. The machine runs on where it is, and nothing that arrived is lost.
 func TestSwitchoverToAHostWithoutTheArbiter(t *testing.T) {
+	pace.SkipOnSlow(t, false)
 	patience := func(c *lab.Config) { c.Detection.QEMU = pace.Here().Limit(time.Second).String() } // less than the arbiter has
 	s := newCluster(t, 2*time.Minute, scene.Options{Configure: patience})
 	s.protected(s.NAT())

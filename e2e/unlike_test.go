@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/lab"
+	"github.com/stillpoint-ft/stillpoint/e2e/pace"
 	"github.com/stillpoint-ft/stillpoint/e2e/scene"
 )
 
@@ -33,6 +34,7 @@ func TestUnlikeHosts(t *testing.T) {
 		"its QEMU knows another pc":                             {anotherPC, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			pace.SkipOnSlow(t, c.offloads || strings.Contains(name, "pc"))
 			s := newStage(t, time.Minute, scene.Options{Configure: func(config *lab.Config) {
 				if config.Host == "b" {
 					c.standby(t, config)

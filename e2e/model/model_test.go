@@ -49,7 +49,7 @@ func TestModel(t *testing.T) {
 		"runs end, with operators":   {Defines: []string{"FAULTS=1"}, Cycles: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pace.SkipOnSlow(t, slices.Contains(s.Defines, "FORGOTTEN=1") || len(s.Defines) == 0)
+			pace.SkipOnSlow(t, slices.Contains(s.Defines, "FORGOTTEN=1"))
 			r := search(t, s)
 			if r.Violation != "" || !r.Complete {
 				t.Fatalf("violation %q, search complete %v:\n%s", r.Violation, r.Complete, r.Output)
