@@ -54,8 +54,8 @@ var rules = map[string]rule{
 	"hostd/capture": {imports: words("proto/colo qmp")},
 	"hostd/quiesce": {imports: words("proto/agent"), tests: words("guestagent guestagent/agenttest")},
 	"hostd/replica": {imports: words("proto/colo proto/replica"), tests: words("hostd/pack")},
-	"hostd/link":    {imports: words("proto/replica")},
-	"hostd/pki":     {tests: words("e2e/journal")},
+	"hostd/link":    {imports: words("proto/replica"), tests: words("e2e/loopback")},
+	"hostd/pki":     {tests: words("e2e/journal e2e/loopback")},
 	"hostd/arbiter": {imports: words("hostd/pki"), tests: words("e2e/disk e2e/journal")}, // who knocks at a member's ports
 	"hostd/voice":   {imports: words("hostd/arbiter")},
 	"hostd/compat":  {imports: words("hostd/machine hostd/spec proto/replica qmp"), tests: words("e2e/falseqemu")},
@@ -63,9 +63,9 @@ var rules = map[string]rule{
 	// The halves of a pair, which do not know each other.
 	"hostd/status": {imports: words("hostd/pair hostd/policy")},
 	"hostd/primary": {imports: words("hostd/capture hostd/compat hostd/config hostd/fault hostd/gate hostd/link hostd/pack hostd/pair hostd/policy hostd/quiesce hostd/spec hostd/status proto/colo proto/replica qmp"),
-		tests: words("e2e/falseqemu hostd/machine hostd/pki hostd/replica hostd/standby hostd/yamlfile")},
+		tests: words("e2e/falseqemu e2e/loopback hostd/machine hostd/pki hostd/replica hostd/standby hostd/yamlfile")},
 	"hostd/standby": {imports: words("hostd/fault hostd/gate hostd/link hostd/pair hostd/replica hostd/spec hostd/status proto/replica qmp"),
-		tests: words("e2e/falseqemu hostd/machine hostd/pack")},
+		tests: words("e2e/falseqemu e2e/loopback hostd/machine hostd/pack")},
 	"hostd/warning": {imports: words("hostd/gate hostd/pair hostd/policy hostd/status")},
 
 	// What an operator meets, and what joins all.

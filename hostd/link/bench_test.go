@@ -1,35 +1,18 @@
 package link
 
 import (
-	"net"
 	"testing"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/loopback"
 	"github.com/stillpoint-ft/stillpoint/proto/replica"
 )
-
-// loopback is a TCP connection of this host with itself.
-func loopback(t testing.TB) (a, b net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if b, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	return a, b
-}
 
 // BenchmarkEpoch sends 4 MiB of pages over loopback TCP and waits until they
 // have been received.
 func BenchmarkEpoch(b *testing.B) {
 	for _, c := range protections {
 		b.Run(c.name, func(b *testing.B) {
-			near, far := loopback(b)
+			near, far := loopback.Pair(b)
 			if c.tls {
 				near, far = secured(b, near, far)
 			}

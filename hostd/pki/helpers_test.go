@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/stillpoint-ft/stillpoint/e2e/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,7 +92,7 @@ type met struct {
 // with the server's first byte whether it was admitted, so one byte is sent.
 func meet(t *testing.T, client, server *tls.Config) met {
 	t.Helper()
-	near, far := loopback(t)
+	near, far := loopback.Pair(t)
 	for _, c := range []net.Conn{near, far} {
 		c.SetDeadline(time.Now().Add(patience))
 	}
@@ -113,22 +115,6 @@ func meet(t *testing.T, client, server *tls.Config) met {
 	side.Wait()
 	m.clientState, m.serverState = m.clientConn.ConnectionState(), m.serverConn.ConnectionState()
 	return m
-}
-
-// loopback is a TCP connection, both ends closed with the test.
-func loopback(t *testing.T) (near, far net.Conn) {
-	t.Helper()
-	l := listen(t)
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if far, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { near.Close(); far.Close() })
-	return near, far
 }
 
 func listen(t *testing.T) net.Listener {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/journal"
+	"github.com/stillpoint-ft/stillpoint/e2e/loopback"
 )
 
 // port is a Mux of host b that serves until the test ends.
@@ -357,7 +358,7 @@ func TestMuxWithGRPC(t *testing.T) {
 }
 
 func TestAlreadySecureRefuses(t *testing.T) {
-	near, far := loopback(t)
+	near, far := loopback.Pair(t)
 	for name, conn := range map[string]net.Conn{"plain": near, "no handshake": tls.Server(far, &tls.Config{})} {
 		if _, _, err := AlreadySecure().ServerHandshake(conn); err == nil {
 			t.Errorf("%s: no error", name)

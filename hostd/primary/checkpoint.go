@@ -29,7 +29,6 @@ type taken struct {
 	last      bool
 	ended     time.Time // arriving packets flow again
 	frames    int
-	outBytes  int
 	wire      uint64 // bytes sent for the epoch's memory and device state
 	committed time.Time
 }
@@ -159,7 +158,7 @@ func (p *Session) copyEpoch(t *taken, number uint64) (err error) {
 	stopped()
 	t.output = append(p.outputs, p.o.Gate.Cut(number))
 	for _, o := range t.output {
-		t.frames, t.outBytes = t.frames+o.Len(), t.outBytes+o.Bytes()
+		t.frames += o.Len()
 	}
 	p.reach(fault.Stopped, number)
 	p.reach(fault.Copying, number)

@@ -51,9 +51,7 @@ func (p *Session) flushLog(upto uint64) error {
 	defer p.logging.Unlock()
 	for p.logged < upto {
 		p.input.Reset()
-		first, n := p.o.Gate.TakeLog(func(f gate.Frame) bool {
-			return len(p.input.Payload()) < logBatch && p.input.Frame(uint16(f.Port), f.Data) == nil
-		})
+		first, n := p.o.Gate.TakeLog(p.takeFrame)
 		if n == 0 {
 			return nil
 		}
@@ -64,6 +62,11 @@ func (p *Session) flushLog(upto uint64) error {
 		p.boundLog()
 	}
 	return nil
+}
+
+// logFrame adds a frame to the message of the log that is being made, if it has room.
+func (p *Session) logFrame(f gate.Frame) bool {
+	return len(p.input.Payload()) < logBatch && p.input.Frame(uint16(f.Port), f.Data) == nil
 }
 
 func (p *Session) sendInput(first uint64) error {

@@ -68,11 +68,7 @@ func (p *Session) dial(ctx context.Context) error {
 	p.linking.Lock()
 	p.link = l
 	p.linking.Unlock()
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
-		l.Watch(p.ctx)
-	}()
+	p.wg.Go(func() { l.Watch(p.ctx) })
 	return nil
 }
 
@@ -137,15 +133,10 @@ func (p *Session) expect(want replica.Type) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, refusedError{reject.Reason}
+		return nil, fmt.Errorf("the standby refuses: %s", reject.Reason)
 	}
 	if h.Type != want {
 		return nil, fmt.Errorf("the standby sent %v instead of %v", h.Type, want)
 	}
 	return payload, nil
 }
-
-// refusedError is what a standby says that wants no part in a pair.
-type refusedError struct{ reason string }
-
-func (e refusedError) Error() string { return "the standby refuses: " + e.reason }

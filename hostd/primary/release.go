@@ -28,11 +28,7 @@ func (p *Session) Release(epoch, generation uint64) (spoken bool) {
 		return true
 	}
 	p.log.Warn("acknowledgement is old; asking the arbiter before output leaves", "epoch", epoch)
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
-		p.releaseLate(epoch, generation)
-	}()
+	p.wg.Go(func() { p.releaseLate(epoch, generation) })
 	return true
 }
 

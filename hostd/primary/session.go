@@ -144,6 +144,9 @@ type Session struct {
 	input   replica.OutputBatch
 	logged  uint64 // number of the last frame that was shipped
 	logHead []byte
+	// takeFrame is logFrame, made once: a gate is an interface, to which a function made
+	// for each call would be an allocation for each.
+	takeFrame func(gate.Frame) bool
 }
 
 // Link to the standby, or nil while there is none. It may be called concurrently.
@@ -153,11 +156,17 @@ func (p *Session) Link() *link.Link {
 	return p.link
 }
 
+func newSession(ctx context.Context, o Options) *Session {
+	p := &Session{o: o, log: o.Log, ship: make(chan uint64, 1), committed: make(chan uint64, 1), asked: make(chan struct{}, 1)}
+	p.takeFrame = p.logFrame
+	p.ctx, p.end = context.WithCancel(ctx)
+	return p
+}
+
 // Start connects to the standby and has it prepare; the answer is an event. Stop ends the
 // session.
 func Start(ctx context.Context, o Options) *Session {
-	p := &Session{o: o, log: o.Log, ship: make(chan uint64, 1), committed: make(chan uint64, 1), asked: make(chan struct{}, 1)}
-	p.ctx, p.end = context.WithCancel(ctx)
+	p := newSession(ctx, o)
 	p.wg.Go(func() {
 		err := o.Ready()
 		if err == nil {
@@ -197,25 +206,14 @@ func (p *Session) limit() time.Duration { return time.Duration(p.o.Detection.Lim
 
 // Begin starts the goroutines of a session whose standby is ready.
 func (p *Session) Begin() {
-	p.wg.Add(4)
-	go func() {
-		defer p.wg.Done()
-		p.listen()
-	}()
-	go func() {
-		defer p.wg.Done()
-		p.keepPassing()
-	}()
-	go func() {
-		defer p.wg.Done()
-		p.keepLog()
-	}()
-	go func() {
-		defer p.wg.Done()
+	p.wg.Go(p.listen)
+	p.wg.Go(p.keepPassing)
+	p.wg.Go(p.keepLog)
+	p.wg.Go(func() {
 		if err := p.protect(); err != nil && p.ctx.Err() == nil {
 			p.failed(err)
 		}
-	}()
+	})
 }
 
 // post hands an event to the role machine, unless the session is being ended: who does that

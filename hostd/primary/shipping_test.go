@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/loopback"
 	"github.com/stillpoint-ft/stillpoint/hostd/capture"
 	"github.com/stillpoint-ft/stillpoint/hostd/config"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
@@ -43,9 +44,10 @@ const (
 // primaryOf ships epochs over a link.
 func primaryOf(t testing.TB, l *link.Link) *Session {
 	t.Helper()
-	p := &Session{link: l, packer: pack.New(make([]byte, 2*epochBytes)), o: Options{
+	p := newSession(context.Background(), Options{
 		Gate: &gate.Gate{}, State: status.NewMachine(pair.Protected), Compression: config.Link{Compress: config.CompressOn},
-		Machine: spec.Machine{Protection: spec.Protection{InputLog: spec.InputSync}}}}
+		Machine: spec.Machine{Protection: spec.Protection{InputLog: spec.InputSync}}})
+	p.link, p.packer = l, pack.New(make([]byte, 2*epochBytes))
 	if err := (seeder{p}).Blocks("pc", colo.Section{}, []colo.Block{{Name: "ram0", Size: guestPages * replica.PageSize}}); err != nil {
 		t.Fatal(err)
 	}
@@ -156,85 +158,100 @@ func linkOptions() link.Options {
 	return link.Options{Heartbeat: time.Second, Limit: time.Minute, Log: hclog.NewNullLogger()}
 }
 
-// TestShippingAllocatesNothing sends epochs, and takes them.
-func TestShippingAllocatesNothing(t *testing.T) {
+// shipping is a primary that ships the false QEMU's checkpoints to a standby.
+type shipping struct {
+	*copying
+	t           *testing.T
+	checkpoints [2][]byte
+	source      *bytes.Reader
+	taken       *taken
+	p           *Session
+	near        *link.Link
+	applied     <-chan uint64
+}
+
+func newShipping(t *testing.T) *shipping {
+	t.Helper()
 	if raceDetector {
 		t.Skip("the compressor's pools forget under the race detector; run without it")
 	}
 	near, far := linked(t, false)
 	first, checkpoints := falseStream()
-	c, p, applied := newCopying(t, first), primaryOf(t, near), begin(t, far)
-	source, taken := bytes.NewReader(nil), c.taken()
-	ship := func() {
-		source.Reset(checkpoints[c.number%2])
-		c.reader.Reset(source)
-		if err := c.read(); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.send(taken); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := near.Receive(); err != nil { // the acknowledgement
-			t.Fatal(err)
-		}
-		<-applied
+	c := newCopying(t, first)
+	return &shipping{c, t, checkpoints, bytes.NewReader(nil), c.taken(), primaryOf(t, near), near, begin(t, far)}
+}
+
+// epoch ships the next one, and sees it applied.
+func (s *shipping) epoch() {
+	s.source.Reset(s.checkpoints[s.number%2])
+	s.reader.Reset(s.source)
+	if err := s.read(); err != nil {
+		s.t.Fatal(err)
 	}
-	ship()
-	ship()
-	const others = 2 // an input cut's tails, and the role machine's event, at the standby
-	if n := testing.AllocsPerRun(10, ship); n > others {
+	if err := s.p.send(s.taken); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, _, err := s.near.Receive(); err != nil { // the acknowledgement
+		s.t.Fatal(err)
+	}
+	<-s.applied
+}
+
+const ofInputCut = 1 // allocation for its tails, at the standby
+
+// TestShippingAllocatesNothing sends epochs, and takes them.
+func TestShippingAllocatesNothing(t *testing.T) {
+	s := newShipping(t)
+	s.epoch()
+	s.epoch()
+	if n := testing.AllocsPerRun(10, s.epoch); n > ofInputCut {
 		t.Errorf("%v allocations for an epoch of %d pages", n, dirtyPages)
 	}
 }
 
 // TestLoggingAllocatesNothing ships arriving frames, and takes them; an epoch has them all.
 func TestLoggingAllocatesNothing(t *testing.T) {
-	if raceDetector {
-		t.Skip("the compressor's pools forget under the race detector; run without it")
-	}
-	near, far := linked(t, false)
-	first, checkpoints := falseStream()
-	c, p, applied := newCopying(t, first), primaryOf(t, near), begin(t, far)
-	source, taken := bytes.NewReader(nil), c.taken()
+	s := newShipping(t)
 	frame, next := make([]byte, 1500), uint64(1)
 	ship := func() {
 		for range 8 {
-			p.input.Reset()
+			s.p.input.Reset()
 			for range 32 {
-				if err := p.input.Frame(0, frame); err != nil {
+				if err := s.p.input.Frame(0, frame); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := p.sendInput(next); err != nil {
+			if err := s.p.sendInput(next); err != nil {
 				t.Fatal(err)
 			}
 			next += 32
-			h, payload, err := near.Receive()
+			h, payload, err := s.near.Receive()
 			if err != nil || h.Type != replica.TypeInputStored {
 				t.Fatal(h, err)
 			}
-			p.storedInput(payload)
+			s.p.storedInput(payload)
 		}
-		source.Reset(checkpoints[c.number%2])
-		c.reader.Reset(source)
-		if err := c.read(); err != nil {
-			t.Fatal(err)
-		}
-		taken.input.Upto = next - 1
-		p.logged = next - 1
-		if err := p.send(taken); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := near.Receive(); err != nil { // the acknowledgement
-			t.Fatal(err)
-		}
-		<-applied
+		s.taken.input.Upto = next - 1
+		s.p.logged = next - 1
+		s.epoch()
 	}
 	ship()
 	ship()
-	const others = 2 // an input cut's tails, and the role machine's event, at the standby
-	if n := testing.AllocsPerRun(10, ship); n > others {
+	if n := testing.AllocsPerRun(10, ship); n > ofInputCut {
 		t.Errorf("%v allocations for 256 frames, and an epoch", n)
+	}
+}
+
+// TestTakingTheLogAllocatesNothing: what a gate has to log, and that it has nothing.
+func TestTakingTheLogAllocatesNothing(t *testing.T) {
+	near, _ := linked(t, false)
+	p := primaryOf(t, near)
+	if n := testing.AllocsPerRun(100, func() {
+		if err := p.flushLog(1 << 62); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 
@@ -253,22 +270,7 @@ func linked(t testing.TB, secure bool) (near, far *link.Link) {
 // connected are two ends over loopback TCP, secured as hosts secure theirs.
 func connected(t testing.TB, secure bool) (a, b net.Conn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if b, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		a.Close()
-		b.Close()
-	})
-	if secure {
+	if a, b = loopback.Pair(t); secure {
 		return secured(t, a, b)
 	}
 	return a, b

@@ -59,14 +59,12 @@ func (p *Session) watchSeed() (done func()) {
 // watch gives up a QEMU that does not do its part in time.
 func (p *Session) watch(when string, see func() look) (done func()) {
 	ended := make(chan struct{})
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
+	p.wg.Go(func() {
 		limit := time.Duration(p.o.Detection.QEMU)
 		if p.hangs(limit, see, ended) {
 			p.hung(when, limit)
 		}
-	}()
+	})
 	return func() { close(ended) }
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stillpoint-ft/stillpoint/e2e/falseqemu"
+	"github.com/stillpoint-ft/stillpoint/e2e/loopback"
 	"github.com/stillpoint-ft/stillpoint/hostd/fault"
 	"github.com/stillpoint-ft/stillpoint/hostd/gate"
 	"github.com/stillpoint-ft/stillpoint/hostd/link"
@@ -79,7 +79,7 @@ func newPairing(t *testing.T, g falseqemu.Guest) *pairing {
 	x := &pairing{t: t, gate: &wires{}, state: status.NewMachine(pair.Standby), events: make(chan pair.Event, 100),
 		told: make(chan status.Event, 100), labels: make(chan string, 100), packer: pack.New(nil)}
 	x.qemu = falseqemu.Begin(t, g, memory, true)
-	a, b := connected(t)
+	a, b := loopback.Pair(t)
 	o := link.Options{Heartbeat: 50 * time.Millisecond, Limit: time.Minute, Log: hclog.NewNullLogger()}
 	x.l = link.New(a, o)
 	there := link.New(b, o)
@@ -106,23 +106,6 @@ func newPairing(t *testing.T, g falseqemu.Guest) *pairing {
 		x.s.Stop()
 	})
 	return x
-}
-
-// connected over loopback TCP.
-func connected(t *testing.T) (a, b net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if a, err = net.Dial("tcp", l.Addr().String()); err == nil {
-		b, err = l.Accept()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a, b
 }
 
 func (x *pairing) send(t replica.Type, epoch uint64, payload []byte) {
