@@ -143,7 +143,7 @@ var mutants = []mutant{
 	{"a takeover is no past that has to be outlasted", "hostd/voice/heirs.go",
 		"if r.Voice != h.host || r.Kind != Takeover && r.Kind != Handover {", "if r.Kind != Started {", heirTests},
 	{"a takeover that landed late is no past", "hostd/voice/host.go",
-		"\t\th.Stands(stands)\n\t\th.Outlast", "\t\th.Outlast", lateTests},
+		"\t\th.stands(machine, r)\n", "", lateTests},
 	{"an heir outlasts its old primary by another time than that speaks for", "hostd/compat/compat.go",
 		"if here == there {", "if true {", pairingTests},
 	{"what a stop refused leaves uncommitted", "hostd/daemon/voice.go",

@@ -213,7 +213,6 @@ func (d *Daemon) standing(ctx context.Context, g *guest) (arbiter.Record, error)
 		return stands, arbiterError{fmt.Errorf("ask the arbiter who speaks for machine %s: %w", g.name, err)}
 	}
 	stands.Machine = g.name
-	d.voices.Stands(stands)
 	if known := g.earlier.saved.Generation; voice.Forgot(stands, known) && !g.earlier.decided {
 		return stands, fmt.Errorf("%w: it says generation %d, and granted %d before; see to it that the arbiter is the right one and has its data. "+
 			"If that is lost for good, and no other host runs machine %s: \"hostd vm start\" here lets it go on, \"hostd vm stop %s\" ends it",
@@ -334,7 +333,6 @@ func (d *Daemon) loseLeft(ctx context.Context, g *guest) (done bool, err error) 
 func (d *Daemon) removeLeft(ctx context.Context, g *guest) error {
 	stands, err := d.voices.Current(ctx, g.name)
 	if err == nil && stands.Voice == d.config.Host {
-		d.voices.Stands(stands)
 		err = d.voices.GiveUp(ctx, g.name, stands.Generation)
 	}
 	if err != nil {

@@ -38,17 +38,17 @@ func newHeirs(host string, limit time.Duration) *Heirs {
 	return &Heirs{host: host, limit: limit, began: time.Now(), known: map[string]past{}, earlier: map[string]time.Duration{}}
 }
 
-// Stands notes a record that the arbiter has told. One by which this host has taken the
+// stands notes a record of a machine that the arbiter has told. One by which this host has taken the
 // machine over begins its past when it is seen first: a claim of an earlier daemon may
 // have landed just now.
-func (h *Heirs) Stands(r arbiter.Record) {
+func (h *Heirs) stands(machine string, r arbiter.Record) {
 	if r.Voice != h.host || r.Kind != Takeover && r.Kind != Handover {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if r.Generation != h.known[r.Machine].generation {
-		h.known[r.Machine] = past{r.Generation, time.Now().Add(h.longest(r.Machine))}
+	if r.Generation != h.known[machine].generation {
+		h.known[machine] = past{r.Generation, time.Now().Add(h.longest(machine))}
 	}
 }
 

@@ -22,34 +22,34 @@ func TestAnHeirOutlastsTheOldPrimary(t *testing.T) {
 		"started here":        {func(h *Heirs) { h.Started(arbiter.Record{Machine: "m", Generation: 1}) }, 0},
 		"taken over": {func(h *Heirs) {
 			h.Started(arbiter.Record{Machine: "m", Generation: 1})
-			h.Stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: Takeover})
+			h.stands("m", arbiter.Record{Voice: "a", Generation: 3, Kind: Takeover})
 		}, limit},
 		"handed over": {func(h *Heirs) {
 			h.Started(arbiter.Record{Machine: "m", Generation: 1})
-			h.Stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: Handover})
+			h.stands("m", arbiter.Record{Voice: "a", Generation: 3, Kind: Handover})
 		}, limit},
 		"alone again": {func(h *Heirs) {
 			h.Started(arbiter.Record{Machine: "m", Generation: 1})
-			h.Stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: Solo})
+			h.stands("m", arbiter.Record{Voice: "a", Generation: 3, Kind: Solo})
 		}, 0},
 		"taken over long ago": {func(h *Heirs) {
-			h.Stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: Takeover})
+			h.stands("m", arbiter.Record{Voice: "a", Generation: 3, Kind: Takeover})
 			time.Sleep(2 * limit)
 		}, 0},
 		"taken over, and anew": {func(h *Heirs) {
-			h.Stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: Takeover})
+			h.stands("m", arbiter.Record{Voice: "a", Generation: 3, Kind: Takeover})
 			h.Started(arbiter.Record{Machine: "m", Generation: 4})
 		}, 0},
 		"an earlier daemon's, of a longer limit": {func(h *Heirs) { h.Served("m", 3*limit) }, 3 * limit},
 		"taken over, after a longer limit": {func(h *Heirs) {
 			h.Served("m", 3*limit)
 			time.Sleep(limit)
-			h.Stands(arbiter.Record{Machine: "m", Voice: "a", Generation: 3, Kind: Takeover})
+			h.stands("m", arbiter.Record{Voice: "a", Generation: 3, Kind: Takeover})
 		}, 3 * limit},
 		"a shorter limit": {func(h *Heirs) { h.Served("m", limit/2) }, limit},
 		"another machine": {func(h *Heirs) {
 			h.Started(arbiter.Record{Machine: "m", Generation: 1})
-			h.Stands(arbiter.Record{Machine: "n", Voice: "a", Generation: 3, Kind: Takeover})
+			h.stands("n", arbiter.Record{Voice: "a", Generation: 3, Kind: Takeover})
 		}, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestWhatAnHeirWaitsWith(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := NewHost("a", agrees{c.stands}, limit)
 			h.Started(arbiter.Record{Machine: "m", Generation: 1})
-			h.Stands(own)
+			h.stands("m", own)
 			began := time.Now()
 			c.claim(h)
 			if took := time.Since(began); took != c.want {

@@ -42,7 +42,7 @@ func (h *Host) Claim(ctx context.Context, c Claim, limit time.Duration, asking f
 		stands = lost.Winner
 	}
 	if err == nil || lost != nil {
-		h.Stands(stands)
+		h.stands(c.Machine, stands)
 	}
 	return stands, err
 }
@@ -70,17 +70,20 @@ func (h *Host) Start(ctx context.Context, machine string) (r arbiter.Record, err
 func (h *Host) outlastPast(ctx context.Context, machine string) (arbiter.Record, error) {
 	stands, err := h.Current(ctx, machine)
 	if err == nil && stands.Voice == h.name {
-		h.Stands(stands)
 		h.Outlast(ctx, machine)
 	}
 	return stands, errors.Join(err, ctx.Err())
 }
 
-// Current is the record that stands, asked within a limit.
+// Current is the record that stands, asked within a limit, and noted.
 func (h *Host) Current(ctx context.Context, machine string) (arbiter.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	return h.store.Current(ctx, machine)
+	r, err := h.store.Current(ctx, machine)
+	if err == nil {
+		h.stands(machine, r)
+	}
+	return r, err
 }
 
 // Alone is the function of that name, for this host.
@@ -124,12 +127,9 @@ func (h *Host) Confirm(ctx context.Context, machine, primary string, generation 
 // GiveUp records that nobody speaks for a machine of which nothing runs here, so that any
 // host may start it. Where another host has the voice already, it is not ours to give up.
 func (h *Host) GiveUp(ctx context.Context, machine string, generation uint64) error {
-	h.Outlast(ctx, machine)
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	_, err := Claim{Machine: machine, Kind: Stopped, Host: h.name, Expect: generation}.Make(ctx, h.store)
-	var lost *arbiter.LostError
-	if errors.As(err, &lost) && !Forgot(lost.Winner, generation) {
+	c := Claim{Machine: machine, Kind: Stopped, Host: h.name, Expect: generation}
+	stands, err := h.Claim(ctx, c, askLimit, func() {})
+	if errors.As(err, new(*arbiter.LostError)) && !Forgot(stands, generation) {
 		return nil
 	}
 	if err != nil {
