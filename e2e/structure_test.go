@@ -50,7 +50,7 @@ var rules = map[string]rule{
 	// The edges: interfaces, QEMU, peers, the arbiter.
 	"hostd/netdev":  {imports: words("hostd/rtnetlink hostd/segment"), tests: words("e2e/netns")},
 	"hostd/gate":    {imports: words("hostd/fifo hostd/lane hostd/netdev hostd/rtnetlink hostd/segment hostd/station"), tests: words("e2e/journal e2e/netns e2e/offload")},
-	"hostd/machine": {imports: words("hostd/spec qmp"), tests: words("hostd/yamlfile")},
+	"hostd/machine": {imports: words("hostd/console hostd/spec qmp"), tests: words("hostd/yamlfile")},
 	"hostd/capture": {imports: words("proto/colo qmp")},
 	"hostd/quiesce": {imports: words("proto/agent"), tests: words("guestagent guestagent/agenttest")},
 	"hostd/replica": {imports: words("proto/colo proto/replica"), tests: words("hostd/pack")},

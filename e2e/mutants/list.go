@@ -14,7 +14,7 @@ var (
 	lateTests      = []string{"LandsLate", "./hostd/sim"}
 	heirTests      = []string{"Heir", "./hostd/voice"}
 	pairingTests   = []string{"AnotherDetectionLimit|WhatAStopRefused", "./hostd/daemon"}
-	stallTests     = []string{"TestAGuestIsFreed|TestAQEMUThatHangs", "./hostd/daemon"}
+	stallTests     = []string{"TestAQEMUThatHangs", "./hostd/primary"}
 	simulation     = []string{"Simulation", "./hostd/sim", "-sim.runs", "3000"}
 )
 

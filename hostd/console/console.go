@@ -274,3 +274,12 @@ func open(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// IsKept reports that a keeper has something to write to a file still, or waits for it: it
+// holds a lock (F_OFD_SETLK of fcntl(2)). None is taken here, which a keeper could meet.
+// Where locks are not to be had, nothing is known of a keeper.
+func IsKept(f *os.File) bool {
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l)
+	return err == nil && l.Type != unix.F_UNLCK
+}

@@ -49,38 +49,40 @@ func read(t *testing.T, path string) []byte {
 	return b
 }
 
-// TestAFileThatIsWrittenIsLocked, until its keeper ends.
-func TestAFileThatIsWrittenIsLocked(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "c")
+// keepWords that are written to a pipe.
+func keepWords(t *testing.T, path string) (w *os.File, kept <-chan error) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := make(chan error, 1)
-	go func() { kept <- Keep(r, options(path, Least)) }()
+	ended := make(chan error, 1)
+	go func() { ended <- Keep(r, options(path, Least)) }()
 	if _, err := w.WriteString("words"); err != nil {
 		t.Fatal(err)
 	}
+	return w, ended
+}
+
+// TestAFileThatIsWrittenIsLocked, until its keeper ends.
+func TestAFileThatIsWrittenIsLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c")
+	w, kept := keepWords(t, path)
 	var f *os.File
 	for f == nil {
 		f, _ = os.Open(path)
 	}
 	defer f.Close()
-	free := func() bool {
-		l := unix.Flock_t{Type: unix.F_WRLCK}
-		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l)
-		return err == nil && l.Type == unix.F_UNLCK
-	}
 	for info, _ := f.Stat(); info.Size() == 0; info, _ = f.Stat() { // it is locked before it is written
 	}
-	if free() {
+	if !IsKept(f) {
 		t.Error("nobody can tell that it is written")
 	}
 	w.Close()
 	if err := <-kept; err != nil {
 		t.Fatal(err)
 	}
-	if !free() {
+	if IsKept(f) {
 		t.Error("it stays locked")
 	}
 }
@@ -91,15 +93,7 @@ func TestAFileThatWasBegunAnew(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	kept := make(chan error, 1)
-	go func() { kept <- Keep(r, options(path, Least)) }()
-	if _, err := w.WriteString("words"); err != nil {
-		t.Fatal(err)
-	}
+	w, kept := keepWords(t, path)
 	for len(read(t, path)) == 0 {
 	}
 	if err := os.Remove(path); err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stillpoint-ft/stillpoint/hostd/console"
 )
 
 // What a QEMU prints, and its guest on the console, is kept in files by a process beside
@@ -62,7 +64,7 @@ func (m *Machine) startKeeper() (qemu ends, err error) {
 // newLog is an empty one, so that nothing in it is of an earlier QEMU. The keeper of that
 // may have something left to write.
 func (m *Machine) newLog() (*os.File, error) {
-	m.awaitLock()
+	m.awaitLastKeeper()
 	for _, path := range []string{m.outputFile(), m.outputFile() + olderPart} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -76,28 +78,20 @@ const (
 	keeperLook     = 5 * time.Millisecond
 )
 
-// awaitLock waits until no keeper writes QEMU's log any more: each holds a lock on the
-// file (hostd/console). A disk that stalls keeps nobody.
-func (m *Machine) awaitLock() {
+// awaitLastKeeper waits until no keeper writes QEMU's log any more, whoever started it. A
+// disk that stalls keeps nobody.
+func (m *Machine) awaitLastKeeper() {
 	f, err := os.Open(m.outputFile())
 	if err != nil {
 		return // there is none, or newLog tells why
 	}
 	defer f.Close()
-	for began := time.Now(); locked(f); time.Sleep(keeperLook) {
+	for began := time.Now(); console.IsKept(f); time.Sleep(keeperLook) {
 		if time.Since(began) > keeperPatience {
 			m.warnOfDisk()
 			return
 		}
 	}
-}
-
-// locked reports that somebody holds a lock on a file. It takes none itself, which a keeper
-// could meet.
-func locked(f *os.File) bool {
-	l := unix.Flock_t{Type: unix.F_WRLCK}
-	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l)
-	return err == nil && l.Type != unix.F_UNLCK
 }
 
 func (m *Machine) warnOfDisk() {
@@ -145,7 +139,7 @@ func (m *Machine) runKeeper(files []string, inputs []*os.File) error {
 func (m *Machine) awaitKeeper() {
 	m.atKept.Do(func() {
 		if m.kept == nil { // an earlier daemon's, or none
-			m.awaitLock()
+			m.awaitLastKeeper()
 			return
 		}
 		select {
