@@ -42,11 +42,10 @@ func (s *seeded) Blocks(machine string, _ colo.Section, blocks []colo.Block) err
 
 func (s *seeded) Pages(b *capture.Batch) error {
 	s.batches++
-	data := b.Data
-	for _, p := range b.Pages {
+	for p, data := range b.All() {
 		var first byte
 		if !p.Zero {
-			first, data = data[0], data[pageSize:]
+			first = data[0]
 		}
 		p.Zero = false
 		s.pages[p] = first

@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/stillpoint-ft/stillpoint/proto/colo"
@@ -27,6 +28,23 @@ type Page struct {
 type Batch struct {
 	Pages []Page
 	Data  []byte
+}
+
+// All are the pages with their data, of which a zero page has none. The data is good until
+// the batch is used again.
+func (b *Batch) All() iter.Seq2[Page, []byte] {
+	return func(yield func(Page, []byte) bool) {
+		rest := b.Data
+		for _, p := range b.Pages {
+			var data []byte
+			if !p.Zero {
+				data, rest = rest[:pageSize:pageSize], rest[pageSize:]
+			}
+			if !yield(p, data) {
+				return
+			}
+		}
+	}
 }
 
 func (b *Batch) full() bool { return len(b.Pages) == cap(b.Pages) }
@@ -109,12 +127,7 @@ func (e *Epoch) Keep() {
 	e.kept = true
 	e.carried = make(map[Page][]byte, e.Pages)
 	for _, b := range e.Batches() {
-		data := b.Data
-		for _, p := range b.Pages {
-			var content []byte
-			if !p.Zero {
-				content, data = data[:pageSize:pageSize], data[pageSize:]
-			}
+		for p, content := range b.All() {
 			e.carried[Page{Block: p.Block, Offset: p.Offset}] = content
 		}
 	}

@@ -12,12 +12,10 @@ func (p *Session) beginSums(blocks []replica.Block) { p.sums = replica.NewSums(b
 // them, so that whatever goes wrong on the way to the standby's memory shows there,
 // and while the guest runs.
 func (p *Session) sum(b *capture.Batch) error {
-	data := b.Data
-	for _, page := range b.Pages {
+	for page, data := range b.All() {
 		var sum uint64
 		if !page.Zero {
-			sum = replica.PageSum(page.Block, page.Offset, data[:replica.PageSize])
-			data = data[replica.PageSize:]
+			sum = replica.PageSum(page.Block, page.Offset, data)
 		}
 		if err := p.sums.Set(page.Block, page.Offset, sum); err != nil {
 			return err

@@ -28,18 +28,8 @@ func (p *Session) sendEpochPages(e *capture.Epoch) error {
 // protection, so that the standby has always got what the packer takes it to have.
 func (p *Session) sendPacked(b *capture.Batch, epoch uint64) error {
 	p.packer.Reset()
-	data := b.Data
-	for _, page := range b.Pages {
-		if page.Zero {
-			if err := p.packer.Zero(page.Block, page.Offset); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := p.packer.Page(page.Block, page.Offset, data[:replica.PageSize]); err != nil {
-			return err
-		}
-		data = data[replica.PageSize:]
+	if err := fill(p.packer, b); err != nil {
+		return err
 	}
 	return p.sendPayload(replica.TypePacked, epoch, p.packer.Batch())
 }
@@ -81,21 +71,32 @@ func (p *Session) count(h replica.Header, parts ...[]byte) error {
 	return p.link.Send(h, parts...)
 }
 
+// pages of a message that is being made.
+type pages interface {
+	Page(block int, offset uint64, data []byte) error
+	Zero(block int, offset uint64) error
+}
+
+// fill a message with a batch's pages.
+func fill(m pages, b *capture.Batch) (err error) {
+	for page, data := range b.All() {
+		if page.Zero {
+			err = m.Zero(page.Block, page.Offset)
+		} else {
+			err = m.Page(page.Block, page.Offset, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sendBatch ships a batch of the first copy: pages as they are.
 func (p *Session) sendBatch(b *capture.Batch) error {
 	p.pages.Reset()
-	data := b.Data
-	for _, page := range b.Pages {
-		if page.Zero {
-			if err := p.pages.Zero(page.Block, page.Offset); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := p.pages.Page(page.Block, page.Offset, data[:replica.PageSize]); err != nil {
-			return err
-		}
-		data = data[replica.PageSize:]
+	if err := fill(&p.pages, b); err != nil {
+		return err
 	}
 	if p.pages.Len() == 0 {
 		return nil
