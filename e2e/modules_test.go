@@ -130,6 +130,27 @@ func checkOurs(t *testing.T, m goMod) {
 	}
 }
 
+// TestTheAdaptersAreAlike: each has the types of its gopacket, so none can call the other;
+// what they do with them, and how that is tested, is the same to the letter.
+func TestTheAdaptersAreAlike(t *testing.T) {
+	read := func(dir, file string) string {
+		b, err := os.ReadFile(filepath.Join("../guestagent", dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(b), "github.com/google/gopacket", "github.com/gopacket/gopacket")
+		text = strings.ReplaceAll(text, "googlegopacketsource", "gopacketsource")
+		_, text, _ = strings.Cut(text, "package gopacketsource") // the comment before it differs
+		return text
+	}
+	for _, file := range []string{"source.go", "source_test.go", "example_test.go"} {
+		ours, googles := read("gopacketsource", file), read("googlegopacketsource", file)
+		if ours == "" || ours != googles {
+			t.Errorf("%s of guestagent/gopacketsource and of guestagent/googlegopacketsource differ in more than names", file)
+		}
+	}
+}
+
 func modulesWithin(t *testing.T, top string) (dirs []string) {
 	t.Helper()
 	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {

@@ -73,7 +73,7 @@ var rules = map[string]rule{
 	"hostd/cli":       {imports: words("hostd/config hostd/logsink hostd/pki proto/control")},
 	"hostd/supervise": {imports: words("qmp")},
 	"hostd/daemon": {imports: words("hostd/api hostd/arbiter hostd/capture hostd/compat hostd/config hostd/fault hostd/gate hostd/link hostd/machine hostd/pair hostd/pki hostd/policy hostd/primary hostd/quiesce hostd/replica hostd/saved hostd/spec hostd/standby hostd/status hostd/supervise hostd/voice hostd/warning proto/colo proto/control proto/replica qmp"),
-		tests: words("e2e/disk e2e/falseqemu e2e/journal e2e/pace hostd/console hostd/logsink hostd/yamlfile")},
+		tests: words("e2e/disk e2e/falseqemu e2e/journal e2e/netns e2e/pace hostd/console hostd/logsink hostd/yamlfile")},
 	"hostd/sim": {tests: words("e2e/pace hostd/arbiter hostd/capture hostd/config hostd/daemon hostd/fault hostd/gate hostd/machine hostd/pair hostd/yamlfile proto/colo proto/control qmp")},
 	"hostd":     {imports: words("hostd/arbiter hostd/cli hostd/config hostd/console hostd/daemon hostd/fault hostd/machine hostd/pki hostd/supervise hostd/voice")},
 

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/stillpoint-ft/stillpoint/e2e/netns"
 	"github.com/stillpoint-ft/stillpoint/proto/control"
 )
 
@@ -56,25 +57,8 @@ func ownNetwork(t *testing.T) bool {
 // makeUplink makes an interface whose far end is the network.
 func makeUplink(t *testing.T, uplink, network string) netlink.Link {
 	t.Helper()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = uplink
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: network}); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{network, uplink} {
-		l, err := netlink.LinkByName(name)
-		if err == nil {
-			err = netlink.LinkSetUp(l)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	l, err := netlink.LinkByName(uplink)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
+	netns.Veth(t, uplink, network)
+	return netns.Link(t, uplink)
 }
 
 const wiredMAC = "52:54:00:01:02:03"
